@@ -9,6 +9,7 @@ import pytest
 
 from prato.data.nifti import Volume, write_volume
 from prato.data.structures import STRUCTURES
+from prato.evaluation import agreement
 from prato.evaluation.agreement import folder_agreement, label_diff, study_agreement
 from prato.labelling.records import LabelVersionError
 from prato.labelling.restoring import restore
@@ -77,3 +78,16 @@ def test_the_whole_folder(tmp_path: Path) -> None:
     assert found["structures"]["LV cavity"] == {"dice": 0.75, "hd95": pytest.approx(2.0)}
     assert list(found["left_out"]) == ["d"]
     assert folder_agreement(tmp_path, "second")["structures"] == {}
+
+
+def test_means_over_pairs_are_rounded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = iter([1.0049, 1.0049, 1.0058])
+    monkeypatch.setattr(
+        agreement, "case_metrics", lambda *masks: (lambda mm: {name: {"dice": 0.5, "hd95": mm} for name in STRUCTURES})(next(told))
+    )
+    for study in "abc":
+        for who in ("Ada", "Bob"):
+            LabelVersions(tmp_path, study).save(Volume(heart(0), AFFINE), {"annotator": who})
+    found = folder_agreement(tmp_path)
+    assert found["structures"]["LV cavity"]["hd95"] == 1.01
+    assert [image["pairs"][0]["structures"]["LV cavity"]["hd95"] for image in found["images"]] == [1.0, 1.0, 1.01]

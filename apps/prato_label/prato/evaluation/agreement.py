@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import combinations
 from typing import Any
 
@@ -65,7 +65,17 @@ def _diff_structures(before: np.ndarray, after: np.ndarray, spacing: tuple[float
 def _pair_scores(first: Volume, second: Volume, phase: int) -> dict[str, dict[str, float]]:
     """``dice`` (0..1) and ``hd95`` (mm) between two versions of a phase, by structure."""
     scores = case_metrics(phase_of(first.array, phase), phase_of(second.array, phase), first.spacing)
-    return {name: {"dice": round(found["dice"], 4), "hd95": round(found["hd95"], 2)} for name, found in scores.items()}
+    return {name: {"dice": found["dice"], "hd95": found["hd95"]} for name, found in scores.items()}
+
+
+def _rounded(agreement: dict[str, Any]) -> dict[str, Any]:
+    """``agreement`` as replies have it: whoever takes means does so before."""
+    pairs = [{**pair, "structures": {name: _round(found) for name, found in pair["structures"].items()}} for pair in agreement["pairs"]]
+    return {**agreement, "pairs": pairs}
+
+
+def _round(scores: Mapping[str, float]) -> dict[str, float]:
+    return {"dice": round(scores["dice"], 4), "hd95": round(scores["hd95"], 2)}
 
 
 def _read_pair(versions: LabelVersions, one: int, other: int) -> tuple[Volume, Volume]:
@@ -100,6 +110,11 @@ def study_agreement(versions: LabelVersions) -> dict[str, Any]:
     Raises:
         LabelVersionError, VolumeError: versions that cannot be compared.
     """
+    return _rounded(_compare_annotators(versions))
+
+
+def _compare_annotators(versions: LabelVersions) -> dict[str, Any]:
+    """``study_agreement``, not rounded."""
     by_phase = latest_by_annotator(versions.all())
     annotators: dict[str, int] = {}
     pairs = []
@@ -125,7 +140,7 @@ def folder_agreement(
     for study in progress(list_labelled_studies(studies, tag)):
         versions = LabelVersions(studies, study, tag)
         try:
-            agreement = study_agreement(versions)
+            agreement = _compare_annotators(versions)
         except (LabelVersionError, VolumeError) as error:
             left_out[study] = str(error)
             continue
@@ -133,7 +148,7 @@ def folder_agreement(
             found.append(agreement)
     pairs = [pair["structures"] for agreement in found for pair in agreement["pairs"]]
     structures = {
-        name: {metric: round(float(np.mean([pair[name][metric] for pair in pairs])), 4) for metric in ("dice", "hd95")}
+        name: _round({metric: float(np.mean([pair[name][metric] for pair in pairs])) for metric in ("dice", "hd95")})
         for name in (STRUCTURES if pairs else ())
     }
-    return {"images": found, "pairs": len(pairs), "structures": structures, "left_out": left_out}
+    return {"images": [_rounded(agreement) for agreement in found], "pairs": len(pairs), "structures": structures, "left_out": left_out}
