@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from prato.function.curve import VolumeCurve
+from prato.function.curve import find_ed_es as find_server_s
 from PratoLabelLib.measures.cardiac import CardiacVolumes, VentricularFunction, compute_function, compute_volumes, find_ed_es, find_flags
 from tests.slicer_module.cardiac_masks import LABELS, SWAPPED, ellipsoid, heart
 
@@ -66,13 +68,20 @@ def test_function_of_a_ventricle() -> None:
 
 
 def sized(lv_ml: float) -> CardiacVolumes:
-    return CardiacVolumes(500 - lv_ml, lv_ml, 100.0, 105.0)
+    return CardiacVolumes(1.1 * lv_ml, lv_ml, 100.0, 105.0)
 
 
-def test_phases_are_told_by_the_lv() -> None:
+def test_phases_are_told_by_the_cavities() -> None:
     assert find_ed_es({"c_02": sized(90), "c_01": sized(140), "c_07": sized(55), "c_09": sized(70)}) == ("c_01", "c_07")
     assert find_ed_es({"only": sized(90)}) is None
     assert find_ed_es({}) is None
+
+
+def test_both_cavities_tell_end_diastole_and_end_systole_as_on_the_server() -> None:
+    by_phase = {f"c_0{t}": CardiacVolumes(rv, lv, 0.0, 0.0) for t, (rv, lv) in enumerate([(120, 139), (150, 138), (50, 60), (80, 59)])}
+    curve = VolumeCurve(*(np.array([getattr(of, name) for of in by_phase.values()]) for name in ("rv_ml", "myocardium_ml", "lv_ml")))
+    assert find_ed_es(by_phase) == ("c_01", "c_02")
+    assert find_server_s(curve, is_cycle=True) == (1, 2)
 
 
 def test_two_phases_of_one_size_are_still_two() -> None:

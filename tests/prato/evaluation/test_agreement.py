@@ -80,11 +80,13 @@ def test_the_whole_folder(tmp_path: Path) -> None:
     assert folder_agreement(tmp_path, "second")["structures"] == {}
 
 
+def _all_alike(hd95: float) -> dict[str, dict[str, float]]:
+    return {name: {"dice": 0.5, "hd95": hd95} for name in STRUCTURES}
+
+
 def test_means_over_pairs_are_rounded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told = iter([1.0049, 1.0049, 1.0058])
-    monkeypatch.setattr(
-        agreement, "case_metrics", lambda *masks: (lambda mm: {name: {"dice": 0.5, "hd95": mm} for name in STRUCTURES})(next(told))
-    )
+    monkeypatch.setattr(agreement, "case_metrics", lambda *masks: _all_alike(next(told)))
     for study in "abc":
         for who in ("Ada", "Bob"):
             LabelVersions(tmp_path, study).save(Volume(heart(0), AFFINE), {"annotator": who})

@@ -31,6 +31,11 @@ class CardiacVolumes:
     myocardium_ml: float
     myocardial_mass_g: float
 
+    @property
+    def blood_ml(self) -> float:
+        """Of both cavities together, by which the server finds end-diastole and end-systole, too."""
+        return self.rv_ml + self.lv_ml
+
 
 @dataclass(frozen=True)
 class VentricularFunction:
@@ -92,13 +97,13 @@ def flag_function(lv: VentricularFunction | None, rv: VentricularFunction | None
 
 
 def find_ed_es(volumes_by_study: Mapping[str, CardiacVolumes], ed: str = "", es: str = "") -> tuple[str, str] | None:
-    """The studies of one patient at end diastole (largest LV) and end systole (smallest LV); None for fewer than two studies.
+    """The studies of one patient at end diastole (most blood in both cavities) and end systole (least); None for fewer than two studies.
 
     Args:
         volumes_by_study: of the patient's studies.
         ed, es: studies that were chosen by hand; "" for the one that the volumes tell.
     """
-    by_size = sorted(volumes_by_study, key=lambda study: volumes_by_study[study].lv_ml)
+    by_size = sorted(volumes_by_study, key=lambda study: volumes_by_study[study].blood_ml)
     ed = ed or next((study for study in reversed(by_size) if study != es), "")
     es = es or next((study for study in by_size if study != ed), "")
     return (ed, es) if ed and es and ed != es else None

@@ -35,7 +35,7 @@ class CardiacReport:
     """Volumes and flags of the open study, and the function of its patient's heart.
 
     Attributes:
-        ed, es: the patient's studies with the largest and smallest LV, or those that were chosen; "" while they are not known.
+        ed, es: the patient's studies with most and least blood in both cavities, or those that were chosen; "" while they are not known.
         phases: the studies of the patient whose volumes are known.
         lv, rv: the ventricles' function; None while it is not known.
     """
@@ -71,7 +71,7 @@ class PhaseVolumes:
         patient = patient_of(study.study)
         of_patient = {name: volumes for name, volumes in self.by_study.items() if patient_of(name) == patient}
         chosen = [name if name in of_patient else "" for name in self.chosen.get(patient, ("", ""))]
-        phases = find_ed_es({name: volumes for name, volumes in of_patient.items() if volumes.lv_ml > 0 or name in chosen}, *chosen)
+        phases = find_ed_es({name: volumes for name, volumes in of_patient.items() if volumes.blood_ml > 0 or name in chosen}, *chosen)
         ed, es = phases or ("", "")
         across = 2 - slice_axis(study.volume_node)
         lv = compute_function(of_patient[ed].lv_ml, of_patient[es].lv_ml) if phases else None

@@ -131,12 +131,12 @@ class OpenCine(OpenStudy):
         return {phase: v for phase, v in sorted(self._volumes.items()) if v.rv_ml + v.lv_ml + v.myocardium_ml > 0}
 
     def ed_es(self) -> tuple[int | None, int | None]:
-        """End-diastole and end-systole: as they were chosen, else as the server found them, else by the LV's volumes."""
+        """End-diastole and end-systole: as they were chosen, else as the server found them, else by the volumes of both cavities."""
         ed, es = (found if chosen is None else chosen for chosen, found in zip(self.chosen, self.found))
         if ed == es:  # somebody knows better than what was found
             ed, es = self.chosen
         if ed is None or es is None:
-            names = {str(phase): volumes for phase, volumes in self.volumes().items() if volumes.lv_ml > 0}
+            names = {str(phase): volumes for phase, volumes in self.volumes().items() if volumes.blood_ml > 0}
             told = find_ed_es(names, "" if ed is None else str(ed), "" if es is None else str(es))
             if told is not None:
                 return int(told[0]), int(told[1])
