@@ -119,7 +119,7 @@ def test_what_is_exported_is_whole_and_small(exported: Path) -> None:
 def test_nothing_is_exported_over_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     done = run_script(extension.app, "export", tmp_path)
-    assert done.exit_code == 2 and "holds something already" in done.stderr
+    assert done.exit_code == 2 and "is not empty: give a new folder" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
