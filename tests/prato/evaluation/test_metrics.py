@@ -56,3 +56,13 @@ def test_the_dice_alone_is_that_of_all_metrics():
     every = case_metrics(moved, truth, SPACING)
     assert structure_dice(moved, truth) == {name: pytest.approx(every[name]["dice"]) for name in STRUCTURES}
     assert structure_dice(moved, truth) == {"RV cavity": 0.8, "myocardium": 0.0, "LV cavity": 1.0}
+
+
+def test_hd95_is_the_larger_of_both_directions() -> None:
+    """A line of 40 voxels lies on one of 80, which is up to 22 voxels away from it: pooled, both would give less."""
+    short, long = np.zeros((90, 3, 3), np.uint8), np.zeros((90, 3, 3), np.uint8)
+    short[20:60, 1, 1], long[2:82, 1, 1] = 1, 1
+    away = np.r_[np.arange(1, 19), np.arange(1, 23), np.zeros(40)]  # from the longer line to the shorter one
+    scores = case_metrics(short, long, (2.0, 1.0, 1.0))["RV cavity"]
+    assert scores["hd95"] == pytest.approx(2 * np.percentile(away, 95), abs=1e-4)
+    assert case_metrics(long, short, (2.0, 1.0, 1.0))["RV cavity"]["hd95"] == scores["hd95"]

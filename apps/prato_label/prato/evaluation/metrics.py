@@ -24,8 +24,9 @@ def case_metrics(
         structures: name -> value.
 
     Returns:
-        By structure name: ``dice`` and ``iou`` in 0..1 and ``hd95``, the 95th percentile of the symmetric surface distances in mm. Where
-        both masks are empty: 1, 1, 0. Where one is: 0, 0 and the diagonal of the image in mm, the worst that a mask on it can be.
+        By structure name: ``dice`` and ``iou`` in 0..1 and ``hd95`` in mm, the larger of the 95th percentiles of the distances from each
+        mask's surface to the other's. Where both masks are empty: 1, 1, 0. Where one is: 0, 0 and the diagonal of the image in mm, the
+        worst that a mask on it can be.
     """
     from monai.metrics import compute_dice, compute_iou  # here: MONAI takes seconds to import, which who compares labels need not wait for
 
