@@ -86,7 +86,7 @@ def place_table(rows: list[Row]) -> str:
             dice = ["-" if place == "without a label" else f"{mean(row['dice'][name] for row in found):.3f}" for name in STRUCTURES]
             rv = sum(row["ml"]["RV cavity"]["missed"] + row["ml"]["RV cavity"]["too much"] for row in found)
             lines.append([box, place, *dice, f"{100 * wrong[box, place] / everywhere:.0f} %", f"{100 * rv / everywhere:.0f} %"])
-    return grid(["box", "place", *(f"{name} DSC" for name in STRUCTURES), "of all wrong voxels", "of which RV"], lines)
+    return grid(["box", "place", *(f"{name} DSC" for name in STRUCTURES), "of the wrong volume", "of which RV"], lines)
 
 
 def way_table(rows: list[Row]) -> str:

@@ -1,5 +1,7 @@
 """Ejection fractions of masks beside the expert's."""
 
+import math
+
 import pytest
 
 from prato.evaluation.ejection_fraction import ejection_errors, summarise
@@ -14,7 +16,12 @@ def test_phases_are_told_by_the_expert_s_volumes_and_errors_are_in_points():
     rows = [row("a", 50, 40), row("a", 100, 100), row("b", 100, 100), row("b", 30, 50), row("alone", 80, 80)]
     found = ejection_errors(rows, "LV cavity")
     assert found == {"a": (pytest.approx(50), pytest.approx(60)), "b": (pytest.approx(70), pytest.approx(50))}
-    assert summarise(found) == {"mae": pytest.approx(15), "bias": pytest.approx(5), "sd": pytest.approx(15)}
+    assert summarise(found) == {
+        "mae": pytest.approx(15),
+        "bias": pytest.approx(5),
+        "sd": pytest.approx(450**0.5),
+    }  # of a sample: 15 and 15 from the mean, by n - 1
+    assert math.isnan(summarise({"a": (50.0, 60.0)})["sd"])
     assert ejection_errors(rows, "RV cavity")["a"] == (pytest.approx(50), pytest.approx(60))
 
 

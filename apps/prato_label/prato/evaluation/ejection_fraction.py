@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,6 +32,8 @@ def ejection_errors(rows: Sequence[Mapping[str, Any]], structure: str) -> dict[s
 
 
 def summarise(errors: Mapping[str, tuple[float, float]]) -> dict[str, float]:
-    """Mean absolute error, mean error (bias) and the standard deviation of errors, in points, of :func:`ejection_errors`."""
+    """Mean absolute error, mean error (bias) and the sample's standard deviation of errors, in points, of :func:`ejection_errors`; NaN for
+    that of a single patient."""
     difference = np.array([mask - expert for mask, expert in errors.values()])
-    return {"mae": float(np.abs(difference).mean()), "bias": float(difference.mean()), "sd": float(difference.std())}
+    spread = float(difference.std(ddof=1)) if len(difference) > 1 else math.nan
+    return {"mae": float(np.abs(difference).mean()), "bias": float(difference.mean()), "sd": spread}

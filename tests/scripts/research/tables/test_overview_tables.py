@@ -39,7 +39,7 @@ def test_ejection_fractions_and_both_phases():
     diastole, systole = by_phase(rows)
     assert [row["volumes_ml"]["LV cavity"]["expert"] for row in (*diastole, *systole)] == [100, 100, 40, 60]
     found = cells(function_table(rows), "tight", "plan")
-    assert found[2:4] == ["5.0", "-5.0 ± 5.0"] and found[-2:] == ["0.900 / 0.750", "0.800 / 0.650"]
+    assert found[2:4] == ["5.0", "-5.0 ± 7.1"] and found[-2:] == ["0.900 / 0.750", "0.800 / 0.650"]
 
 
 def test_shares_of_what_is_wrong_and_what_other_ways_change():
