@@ -14,7 +14,7 @@ from scripts.common.paths import DOCS, IMAGES, RESULTS
 from scripts.common.results import Row, read_rows
 from scripts.simulate.rows import read_rounds
 from scripts.simulate.score_study import rank_correlations
-from scripts.simulate.summary import DICE, MINUTES, PATIENTS, Run, against, runs
+from scripts.simulate.summary import DICE, MINUTES, PATIENTS, Run, against, mean_goal, runs
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -71,10 +71,11 @@ def _plot(all_runs: list[Run], budget: dict[str, Any]) -> None:
             seeds = f" ({len(members)} seeds)" if len(members) > 1 else ""
             panel.plot(across, up, **style, lw=2, marker="o", ms=4, label=label + seeds)
     for pruned, ls in ((True, ":"), (False, "-.")):
-        goal = next((run.goal for run in all_runs if run.key[1] == pruned and run.goal), None)
-        if goal:
-            level = f"{DICE:.0%} of all {goal['labelled_patients']} patients', {'pruned' if pruned else 'dense'}"
-            panels[0].axhline(DICE * goal["dice"], color="k", ls=ls, lw=1, label=level)
+        if goal := mean_goal(all_runs, pruned):
+            dice, patients = goal  # each run is held against its own seed's
+            panels[0].axhline(
+                dice, color="k", ls=ls, lw=1, label=f"{DICE:.0%} of all {patients} patients', {'pruned' if pruned else 'dense'}"
+            )
     axes = (
         ("labelled patients", f"Dice, {budget['validation_patients']} validation patients"),
         ("thousand voxels corrected since the first round", f"Dice, {budget['validation_patients']} validation patients"),

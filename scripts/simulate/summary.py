@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -102,6 +103,16 @@ def runs(rows: list[Row]) -> list[Run]:
         return fitting[0] if fitting else None
 
     return [Run(members, goal(seed, pruned)) for (_, seed, pruned), members in found.items() if len(members) > 1]
+
+
+def mean_goal(all_runs: Sequence[Run], pruned: bool) -> tuple[float, int] | None:
+    """The Dice to be reached, the mean over the seeds, and how many patients it is of; None where there is no goal."""
+    goals = {goal["seed"]: goal for run in all_runs if run.key[1] == pruned and (goal := run.goal) is not None}
+    return (
+        (DICE * fmean(goal["dice"] for goal in goals.values()), max(goal["labelled_patients"] for goal in goals.values()))
+        if goals
+        else None
+    )
 
 
 def against(run: Run, all_runs: list[Run]) -> Run | None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from scripts.simulate.summary import against, runs
+import pytest
+
+from scripts.simulate.summary import against, mean_goal, runs
 
 
 def row(strategy: str, patients: int, dice: float, voxels: int, **more: Any) -> dict[str, Any]:
@@ -56,3 +58,9 @@ def test_goals_are_of_the_same_pruning() -> None:
     found = runs([*ROWS, *dense])
     assert [run.goal is None for run in found] == [False, False, True]
     assert against(found[1], found) is found[0] and against(found[2], found) is None
+
+
+def test_the_goal_that_is_drawn_is_the_mean_of_the_seeds() -> None:
+    of_seeds = [{**each, "seed": seed} for seed in (0, 1) for each in (*ROWS[:4:2], row("all", 80, 0.8 + 0.1 * seed, 0))]
+    assert mean_goal(runs(of_seeds), pruned=True) == (pytest.approx(0.95 * 0.85), 80)
+    assert mean_goal(runs(of_seeds), pruned=False) is None
