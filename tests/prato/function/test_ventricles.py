@@ -45,7 +45,7 @@ def test_without_height_and_weight_nothing_is_indexed():
     assert body_surface(None, 80) is None
 
 
-@pytest.mark.parametrize(("height", "weight"), [(1.8, 81), (71, 81), (180, 8.1), (180, 81000), (1800, 81)])
+@pytest.mark.parametrize(("height", "weight"), [(1.8, 81), (71, 81), (180, 8.1), (180, 81000), (1800, 81), (0, 70)])
 def test_height_and_weight_in_other_units_give_no_body_surface_but_a_warning(height, weight):
     found = cardiac_function(masks_of([400, 160], [390, 160]), SPACING, height_cm=height, weight_kg=weight)
     assert found.bsa_m2 is None

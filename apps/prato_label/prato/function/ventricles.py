@@ -129,8 +129,9 @@ def body_surface(height_cm: float | None, weight_kg: float | None) -> float | No
 
 
 def _is_person(height_cm: float, weight_kg: float) -> bool:
-    values = (height_cm, weight_kg, weight_kg / (height_cm / 100) ** 2)
-    return all(low <= value <= high for value, (low, high) in zip(values, _PERSON))
+    heights, weights, of_both = _PERSON
+    is_in_each = heights[0] <= height_cm <= heights[1] and weights[0] <= weight_kg <= weights[1]
+    return is_in_each and of_both[0] <= weight_kg / (height_cm / 100) ** 2 <= of_both[1]
 
 
 def _doubts(masks: np.ndarray, lv: VentricleFunction, rv: VentricleFunction, among: int | None, count: int) -> list[str]:
