@@ -68,7 +68,7 @@ def diff(
     for number, changes in phases.items():
         for name, change in changes["structures"].items():
             volumes = (f"{ml:.1f}" for ml in change["volume_ml"])
-            scores = str(change["changed_voxels"]), f"{change['dice']:.3f}", f"{change['hd95']:.1f}"
+            scores = str(change["changed_voxels"]), f"{change['dice']:.4f}", f"{change['hd95']:.2f}"
             table.add_row(*[number for _ in where], name, *scores, *volumes, f"{change['volume_change_ml']:+.1f}")
     print_table(table)
 
@@ -119,7 +119,7 @@ def agreement(
         rows.append(("mean", f"{found['pairs']} pairs", found["structures"]))
     for name, who, structures in rows:
         for structure, scores in structures.items():
-            table.add_row(name, who, structure, f"{scores['dice']:.3f}", f"{scores['hd95']:.1f}")
+            table.add_row(name, who, structure, f"{scores['dice']:.4f}", f"{scores['hd95']:.2f}")  # as replies round them
     if rows:
         print_table(table)
     else:

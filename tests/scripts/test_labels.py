@@ -41,7 +41,7 @@ def test_list_diff_restore(studies: Path) -> None:
     assert "prato_unetr" in ada and "[0, 9, 0, 8, 0, 3]" in ada
     assert "2 *" in bob
     diff = next(line for line in run("diff", studies, "a", 1, 2).stdout.splitlines() if "LV cavity" in line)
-    assert [cell.strip() for cell in diff.split("│")[2:-1]] == ["8", "0.667", "4.0", "0.6", "0.3", "-0.3"]
+    assert [cell.strip() for cell in diff.split("│")[2:-1]] == ["8", "0.6667", "4.00", "0.6", "0.3", "-0.3"]
     restored = run("restore", studies, "a", 1, "--annotator", "Cy")
     assert "Version 3 of a is now its label: a copy of version 1." in restored.stdout
     assert LabelVersions(studies, "a").read(3) == LabelVersions(studies, "a").read(1)
