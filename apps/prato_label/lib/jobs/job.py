@@ -1,7 +1,8 @@
-"""One background job, from its request to its end, and the list of them on disk."""
+"""One background job, from its request to its end, and the lists of them on disk."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import time
@@ -9,9 +10,11 @@ import uuid
 from collections import deque
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
+from filelock import FileLock, Timeout
 from pydantic import TypeAdapter
 
 from prato.data.atomic import first_line, remove_abandoned, write_bytes
@@ -91,6 +94,27 @@ class Job:
 
 _KEPT = 50
 _JOBS = TypeAdapter(list[Job])
+
+
+def claim_list(folder: Path, studies: str) -> tuple[Path, FileLock]:
+    """The list in ``folder`` of a server of ``studies``, and what keeps others from it until it is released, or the process ends.
+
+    Servers with one app folder have a list each: what one of them trains is nothing that the other could stop, or that its end interrupts.
+    After a restart it has the same one.
+    """
+    name = f"jobs_{hashlib.sha256(studies.encode(errors='surrogateescape')).hexdigest()[:8]}"
+    for number in count(1):
+        path = folder / f"{name}_{number}.json"
+        lock = FileLock(path.with_suffix(".lock"), timeout=0, thread_local=False)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except Timeout:  # of another server of the same studies
+            continue
+        except OSError as error:  # a full disk must not keep a server from its start
+            logger.warning("%s cannot be held: %s", path, first_line(error))
+        return path, lock
+    raise AssertionError("there are more numbers than servers")
 
 
 def save_jobs(path: Path, jobs: list[Job]) -> None:
