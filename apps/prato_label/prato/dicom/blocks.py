@@ -29,7 +29,9 @@ _ONE_TIME = 0.5
 #: Images of one slice that were acquired further apart than this, s, are not phases of one heartbeat.
 _PHASE_S = 0.25
 #: Descriptions of what may lie where the cine lies, and is none.
-_OTHER = re.compile(r"tag|perf|flow|veloc|(?<![a-z])(pc|ti)(?![a-z])|scout|venc|lge|delayed|t1|t2|molli|rvot|aort|atri", re.IGNORECASE)
+_OTHER = re.compile(
+    r"tag(?!e)|perf(?!orm)|flow|veloc|(?<![a-z])(t1|t2|(pc|ti)(?![a-z]))|scout|venc|lge|delayed|molli|rvot|aort|atri(?!x)", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
