@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -22,7 +21,7 @@ from lib.jobs.worker_process import WorkerDiedError, WorkerProcess
 from prato.data.nifti import read_volume, write_volume
 from prato.data.studies import StudyFile
 from prato.retraining.model_store import ModelStore
-from prato.retraining.round import TrainingOrder, train_round
+from prato.retraining.round import TrainingOrder, studies_key, train_round
 from prato.training.fine_tuning import TrainingParameters
 from prato.training.progress import TrainingProgress, load_progress
 from tests.app.hearts import blank_model, heart
@@ -31,7 +30,7 @@ from tests.waiting import wait_until
 
 LONG = 10_000
 #: The name of the first list of a server of "studies".
-LIST = f"jobs_{hashlib.sha256(b'studies').hexdigest()[:8]}_1"
+LIST = f"jobs_{studies_key('studies')}_1"
 
 
 class Bench:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import time
@@ -18,6 +17,7 @@ from filelock import FileLock, Timeout
 from pydantic import TypeAdapter
 
 from prato.data.atomic import first_line, remove_abandoned, write_bytes
+from prato.retraining.round import studies_key
 
 logger = logging.getLogger(__name__)
 State = Literal["queued", "running", "done", "stopped", "failed", "interrupted"]
@@ -102,9 +102,8 @@ def claim_list(folder: Path, studies: str) -> tuple[Path, FileLock]:
     Servers with one app folder have a list each: what one of them trains is nothing that the other could stop, or that its end interrupts.
     After a restart it has the same one.
     """
-    name = f"jobs_{hashlib.sha256(studies.encode(errors='surrogateescape')).hexdigest()[:8]}"
     for number in count(1):
-        path = folder / f"{name}_{number}.json"
+        path = folder / f"jobs_{studies_key(studies)}_{number}.json"
         lock = FileLock(path.with_suffix(".lock"), timeout=0, thread_local=False)
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -48,10 +49,14 @@ def round_folder(model: Path) -> Path:
     return model.parent / model.stem
 
 
+def studies_key(studies: str | Path) -> str:
+    """What tells the studies folder or address ``studies`` from others, in names of files that servers of several keep side by side."""
+    return hashlib.sha256(os.fsencode(studies)).hexdigest()[:8]
+
+
 def _state_file(order: TrainingOrder) -> Path:
     """Of the studies folder of ``order``: what was stopped there goes on although labels of another one were trained on meanwhile."""
-    studies = str(order.files[0].image.parent) if order.files else ""
-    return round_folder(order.model) / f"state_{hashlib.sha256(studies.encode(errors='surrogateescape')).hexdigest()[:8]}.pt"
+    return round_folder(order.model) / f"state_{studies_key(order.files[0].image.parent) if order.files else 'none'}.pt"
 
 
 class _Parts:
