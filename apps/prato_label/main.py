@@ -42,7 +42,7 @@ class PratoLabelApp(MONAILabelApp):
             print(reason, file=sys.stderr, flush=True)
             os._exit(2)
         self.models = load_configs(app_dir, conf)
-        self.trainings = TrainingQueue(Path(app_dir) / "model" / "trainings" / "jobs.json")
+        self.trainings = TrainingQueue(Path(app_dir) / "model" / "trainings", studies)
         self.batches = Batches()
         super().__init__(app_dir, studies, conf, name="PrATo Label", description=type(self).__doc__, version="0.1.0")
 

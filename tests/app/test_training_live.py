@@ -125,7 +125,8 @@ def worker(server: LiveServer) -> int:
 
 def stored(server: LiveServer) -> Path:
     """What a training goes on from."""
-    return server.app / "model" / MODEL / "state.pt"
+    folder = server.app / "model" / MODEL
+    return next(folder.glob("state_*.pt"), folder / "none yet")
 
 
 def trains(server: LiveServer, asked: dict[str, int]) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import requests
 
 from prato.data.nifti import Volume, gzip_bytes, nifti_bytes
+from prato.retraining.round import studies_key
 from scripts.chaos.prove_fuzz import files
 from scripts.common.demo_client import DemoServer
 
@@ -41,6 +42,9 @@ class Bench:
     ) -> None:
         if base:
             shutil.copytree(base, folder)
+            theirs, ours = (studies_key((each / "studies").resolve()) for each in (base, folder))
+            for path in [*(folder / "app" / "model").rglob(f"*_{theirs}*")]:  # what it has trained, it has trained here
+                path.rename(path.with_name(path.name.replace(theirs, ours)))
         self.folder, self.app, self.studies, self.scratch = folder, folder / "app", folder / "studies", folder / "scratch"
         self.scratch.mkdir(exist_ok=True)
         self.labels, self.acknowledged, self.random = labels, acknowledged, random.Random(seed)

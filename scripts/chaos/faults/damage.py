@@ -26,11 +26,11 @@ def targets(study: str) -> dict[str, str]:
     model, history = "app/model", f"studies/label_history/final/{study}"
     return {
         "the list of studies": "studies/datastore_v2.json",
-        "the list of trainings": f"{model}/trainings/jobs.json",
+        "the list of trainings": f"{model}/trainings/jobs_*.json",
         "a model's history": f"{model}/versions/{MODEL}/history.json",
         "a model's replacement under way": f"{model}/versions/{MODEL}/replacing.json",
         "a training's numbers": f"{model}/{MODEL}/stats.json",
-        "a training's state": f"{model}/{MODEL}/state.pt",
+        "a training's state": f"{model}/{MODEL}/state_*.pt",
         "a model file": f"{model}/{MODEL}.safetensors",
         "the file of the model that proposes boxes": f"{model}/{DEFAULT_MODEL}.safetensors",
         "a kept model": f"{model}/versions/{MODEL}/*.safetensors",

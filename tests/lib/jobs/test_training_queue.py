@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +21,7 @@ from lib.jobs.worker_process import WorkerDiedError, WorkerProcess
 from prato.data.nifti import read_volume, write_volume
 from prato.data.studies import StudyFile
 from prato.retraining.model_store import ModelStore
-from prato.retraining.round import TrainingOrder, train_round
+from prato.retraining.round import TrainingOrder, studies_key, train_round
 from prato.training.fine_tuning import TrainingParameters
 from prato.training.progress import TrainingProgress, load_progress
 from tests.app.hearts import blank_model, heart
@@ -27,6 +29,8 @@ from tests.app.live import write_study
 from tests.waiting import wait_until
 
 LONG = 10_000
+#: The name of the first list of a server of "studies".
+LIST = f"jobs_{studies_key('studies')}_1"
 
 
 class Bench:
@@ -39,7 +43,13 @@ class Bench:
         for n, study in enumerate(("a", "b")):
             image = write_study(folder / f"{study}.nii.gz", seed=n)
             write_volume(folder / f"label_{study}.nii.gz", heart(), read_volume(image).affine)
-        self.queue = TrainingQueue(folder / "jobs.json")
+        self.queue = TrainingQueue(folder / "trainings", "studies")
+
+    @property
+    def list(self) -> Path:
+        """Where the trainings of ``queue`` are written."""
+        (path,) = (self.folder / "trainings").glob("*.json")
+        return path
 
     def order(self, steps: int, **parameters: int) -> dict[str, Any]:
         files = [StudyFile(s, s, self.folder / f"{s}.nii.gz", self.folder / f"label_{s}.nii.gz") for s in ("a", "b")]
@@ -109,7 +119,8 @@ def test_killed_it_fails_with_a_sentence_and_goes_on_after(bench: Bench) -> None
     assert job.sentence == "The training process was killed (signal 9): start the training again, and it resumes where it stopped."
     assert job.as_task({})["details"][-1] == f"HTTPException: {job.sentence}"
     wait_until(lambda: following.lines)  # by a new process
-    restarted = TrainingQueue(bench.folder / "jobs.json").jobs()
+    shutil.copytree(bench.list.parent, bench.folder / "killed")  # as if nobody held it any more
+    restarted = TrainingQueue(bench.folder / "killed", "studies").jobs()
     assert [(j.state, j.as_task({})["status"]) for j in restarted] == [
         ("stopped", "STOPPED"),
         ("failed", "ERROR"),
@@ -138,7 +149,7 @@ def test_a_short_one_ends_with_a_result(bench: Bench) -> None:
     wait_until(lambda: not job.is_open)
     assert job.state == "done", job.sentence
     assert job.result["model_version_before"]
-    wait_until(lambda: json.loads((bench.folder / "jobs.json").read_text())[-1]["state"] == "done")
+    wait_until(lambda: json.loads(bench.list.read_text())[-1]["state"] == "done")
 
 
 @pytest.mark.slow
@@ -183,8 +194,9 @@ def test_a_training_that_has_published_its_model_is_done_although_its_process_co
     running, waiting = Job({"model": "m"}, made.order(2)), Job({"model": "m"}, made.order(2))
     running.start()
     publish_and_die(made, running.id)
-    save_jobs(tmp_path / "jobs.json", [running, waiting])
-    first, second = TrainingQueue(tmp_path / "jobs.json").jobs()
+    made.queue.close()
+    save_jobs(tmp_path / "trainings" / f"{LIST}.json", [running, waiting])
+    first, second = TrainingQueue(tmp_path / "trainings", "studies").jobs()
     assert first.state == "done" and second.state == "interrupted"
     stats = load_progress(tmp_path / "model" / "m" / "stats.json")
     assert first.result["published"] is stats["published"] is True
@@ -217,10 +229,69 @@ def test_a_training_whose_process_dies_after_it_has_published_is_done(tmp_path: 
     ],
 )
 def test_a_damaged_list_of_jobs_is_no_obstacle(tmp_path: Path, text: str) -> None:
-    (tmp_path / "jobs.json").write_text(text)
-    assert TrainingQueue(tmp_path / "jobs.json").jobs() == []
+    (tmp_path / f"{LIST}.json").write_text(text)
+    assert TrainingQueue(tmp_path, "studies").jobs() == []
 
 
 def test_half_a_list_of_trainings_that_a_killed_server_left_is_removed(tmp_path: Path) -> None:
-    (tmp_path / ".jobs.json.x7_k2mqz.tmp").write_bytes(b"[{")
-    assert TrainingQueue(tmp_path / "jobs.json").jobs() == [] and not list(tmp_path.iterdir())
+    (tmp_path / f".{LIST}.json.x7_k2mqz.tmp").write_bytes(b"[{")
+    assert TrainingQueue(tmp_path, "studies").jobs() == [] and not list(tmp_path.glob("*.tmp")) and not list(tmp_path.glob(".*.tmp"))
+
+
+def ended_list(folder: Path, *jobs: Job) -> list[tuple[str, str]]:
+    """What a server of "studies" that starts now, and ends again, finds in ``folder``, where one before it has written ``jobs``."""
+    if jobs:
+        save_jobs(folder / f"{LIST}.json", list(jobs))
+    queue = TrainingQueue(folder, "studies")
+    found = [(job.id, job.state) for job in queue.jobs()]
+    queue.close()
+    return found
+
+
+@pytest.mark.parametrize("studies", ["studies", "of another department"])
+def test_a_second_server_with_the_same_models_leaves_the_trainings_of_the_first_alone(tmp_path: Path, studies: str) -> None:
+    """It said of the one that ran that the server had stopped, and each wrote its own list over the other's."""
+    first = TrainingQueue(tmp_path, "studies")
+    running = Job({"model": "m"}, {})
+    running.start()
+    save_jobs(first._path, [running])
+    second = TrainingQueue(tmp_path, studies)
+    assert second.jobs() == []
+    others = Job({"model": "m"}, {}, state="done")
+    save_jobs(second._path, [others])
+    second.close()
+    again = TrainingQueue(tmp_path, studies)
+    assert [job.id for job in again.jobs()] == [others.id]
+    first.close()
+    assert ended_list(tmp_path) == [(running.id, "interrupted")]
+    again.close()
+
+
+def test_a_server_of_other_studies_does_not_take_up_the_list_of_one_that_has_ended(tmp_path: Path) -> None:
+    job = Job({"model": "m"}, {}, state="done")
+    assert ended_list(tmp_path, job) == [(job.id, "done")]
+    assert TrainingQueue(tmp_path, "of another department").jobs() == []
+    assert ended_list(tmp_path) == [(job.id, "done")]
+
+
+def test_the_list_that_all_servers_of_an_app_once_shared_goes_to_the_first_that_starts(tmp_path: Path) -> None:
+    job = Job({"model": "m"}, {}, state="done")
+    save_jobs(tmp_path / "jobs.json", [job])
+    first = TrainingQueue(tmp_path, "studies")
+    assert [each.id for each in first.jobs()] == [job.id]
+    assert TrainingQueue(tmp_path, "of another department").jobs() == []
+    first.close()
+    assert ended_list(tmp_path) == [(job.id, "done")]
+
+
+def test_where_no_list_can_be_held_trainings_run_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk is no reason for a server not to start."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "open", fail)
+    queue = TrainingQueue(tmp_path, "studies")
+    monkeypatch.undo()
+    assert queue.jobs() == []
+    queue.close()

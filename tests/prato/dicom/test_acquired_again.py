@@ -57,12 +57,28 @@ def test_a_repetition_that_was_broken_off_costs_nothing(tmp_path: Path) -> None:
     assert any("acquired twice" in note for note in report.imported[0].notes)
 
 
-@pytest.mark.parametrize("slices", [(0, 1, 2, 3, 4), (0, 1, 2, 3)])
-def test_what_was_acquired_again_as_a_whole_is_not_mixed_with_the_first(tmp_path: Path, slices: tuple[int, ...]) -> None:
-    images = [*single_slices(), *later(slices, "under stress")]
+@pytest.mark.parametrize(
+    ("slices", "description"),
+    [
+        ((0, 1, 2, 3, 4), "under stress"),
+        ((0, 1, 2, 3), "under stress"),
+        *(((0, 1, 2, 3), f"cine {word}") for word in ("stress stage 2", "matrix 256", "SET1", "part2", "performed again")),
+    ],
+)
+def test_what_was_acquired_again_as_a_whole_is_not_mixed_with_the_first(tmp_path: Path, slices: tuple[int, ...], description: str) -> None:
+    """Nor taken for tags, an atrium or T1, whatever letters are in its name."""
+    images = [*single_slices(), *later(slices, description)]
     report = import_dicom(save(tmp_path / "in", images), tmp_path / "out")
     expected = [SCAN.array(), replace(SCAN, number=2).array()[:, :, : len(slices)]]
     assert voxels(report, tmp_path / "out", expected)
+
+
+@pytest.mark.parametrize("word", ["sax_tag", "TAGGING", "T1w", "shMOLLI_T1", "T2*", "atrium", "sax_pc", "TI scout", "perfusion"])
+def test_what_is_named_as_something_else_is_no_second_cine(tmp_path: Path, word: str) -> None:
+    images = [*single_slices(), *later((0, 1, 2, 3), f"cine {word}")]
+    report = import_dicom(save(tmp_path / "in", images), tmp_path / "out")
+    check(SCAN, report, tmp_path / "out")
+    assert "named as no plain cine" in report.left_out[0]
 
 
 def voxels(report: Report, folder: Path, expected: list[np.ndarray]) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pydicom.dataset import FileDataset
+from pydicom.dataset import Dataset, FileDataset
 
 from prato.dicom.importer import import_dicom
 from tests.prato.dicom.scans import Scan, check, only, save, uid
@@ -60,6 +60,49 @@ def test_a_time_that_tells_nothing_hides_none_that_does(tmp_path: Path, images: 
     assert (sidecar["phases_sorted_by"], sidecar["phase_times_ms"][:3]) == ("TriggerTime", [0, 100, 200])
 
 
+def enhanced_with(change: Callable[[Dataset, float], None]) -> list[FileDataset]:
+    """Frames in no order, of which ``change`` is given the timing and the time after the R wave, 0 for the first phase."""
+    ds = SCAN.enhanced()
+    for group in ds.PerFrameFunctionalGroupsSequence:
+        timing = group.CardiacSynchronizationSequence[0]
+        change(timing, float(timing.NominalCardiacTriggerDelayTime))
+    return [ds]
+
+
+def with_measured_delays() -> list[FileDataset]:
+    return enhanced_with(lambda timing, ms: setattr(timing, "ActualCardiacTriggerDelayTime", ms + 120))
+
+
+def with_shares_of_the_cycle() -> list[FileDataset]:
+    return enhanced_with(lambda timing, ms: setattr(timing, "NominalPercentageOfCardiacPhase", (ms + 150) / 8))
+
+
+def with_times_since_the_first_phase() -> list[FileDataset]:
+    images = SCAN.images()
+    for ds in images:
+        ds.TriggerTime = (ds.InstanceNumber - 1) % SCAN.phases * 100.0
+        ds.NominalCardiacTriggerDelayTime = ds.TriggerTime + 150
+    return images
+
+
+@pytest.mark.parametrize("images", [with_measured_delays, with_shares_of_the_cycle, with_times_since_the_first_phase])
+def test_a_first_phase_at_0_keeps_its_place_whatever_else_is_said_of_it(tmp_path: Path, images: Callable[[], list[FileDataset]]) -> None:
+    """Its time was taken from where the others' was not, and it came after the second one."""
+    report = import_dicom(save(tmp_path / "in", images()), tmp_path / "out")
+    check(SCAN, report, tmp_path / "out")
+    assert only(report, tmp_path / "out")[1]["phase_times_ms"][:3] == [0, 100, 200]
+
+
+def test_an_object_that_gives_all_frames_one_place_among_its_dimensions(tmp_path: Path) -> None:
+    ds = SCAN.enhanced()
+    for group in ds.PerFrameFunctionalGroupsSequence:
+        group.FrameContentSequence[0].DimensionIndexValues = [1, 1, 1]
+        del group.CardiacSynchronizationSequence
+    report = import_dicom(save(tmp_path / "in", [ds]), tmp_path / "out")
+    check(SCAN, report, tmp_path / "out")
+    assert only(report, tmp_path / "out")[1]["phases_sorted_by"] == "TemporalPositionIdentifier"
+
+
 def test_frames_in_no_order_whose_object_counts_them_by_phase_alone(tmp_path: Path) -> None:
     ds = SCAN.enhanced()
     ds.DimensionIndexSequence[2].DimensionIndexPointer = 0x00209153
@@ -103,6 +146,18 @@ def test_series_of_one_uid_are_told_apart_by_their_numbers(tmp_path: Path) -> No
     assert np.isclose(report.imported[0].step_ms or 0, 100)
 
 
+@pytest.mark.parametrize(
+    "number",
+    [lambda n: n % SCAN.phases, lambda n: n, lambda n: n // SCAN.phases, lambda n: None if n % 3 else 1],
+    ids=["of the phase", "of the image", "of the slice", "of some images"],
+)
+def test_numbers_that_differ_within_one_series_do_not_tear_it_apart(tmp_path: Path, number: Callable[[int], int | None]) -> None:
+    images = SCAN.images()
+    for n, ds in enumerate(images):
+        ds.SeriesNumber = number(n)
+    check(SCAN, import_dicom(save(tmp_path / "in", images), tmp_path / "out"), tmp_path / "out")
+
+
 def test_images_of_many_heartbeats_whose_trigger_times_differ_a_little_are_no_cine(tmp_path: Path) -> None:
     images = replace(SCAN, phases=20, description="first pass").images()
     late = np.random.default_rng(2).uniform(0, 40, len(images))
@@ -112,8 +167,13 @@ def test_images_of_many_heartbeats_whose_trigger_times_differ_a_little_are_no_ci
     assert report.imported == [] and "images over 17 s, more than one heartbeat" in report.left_out[0]
 
 
-def test_phases_that_were_acquired_one_after_the_other_are_a_cine(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "beat",
+    [lambda t: (t + 3) % 8, lambda t: 7 - t, lambda t: t * 3 % 8, lambda t: t * 5 % 8 * 7],
+    ids=["the R wave within", "reversed", "every third", "made up"],
+)
+def test_phases_that_were_acquired_one_after_the_other_are_a_cine(tmp_path: Path, beat: Callable[[int], int]) -> None:
     images = SCAN.images()
     for n, ds in enumerate(images):
-        ds.AcquisitionTime = f"1011{(n + 3) % 8 * 0.9:09.6f}"  # the R wave lies within
+        ds.AcquisitionTime = f"1011{beat(n % SCAN.phases) * 0.9:09.6f}"
     check(SCAN, import_dicom(save(tmp_path / "in", images), tmp_path / "out"), tmp_path / "out")

@@ -65,8 +65,7 @@ def test_stopped_and_taken_up_again_it_ends_as_if_it_had_not_been(tmp_path: Path
     with pytest.raises(TrainingStopped):
         train_round(broken, until_step(3, broken))
     assert broken.model.read_bytes() == start
-    state = round_folder(broken.model) / "state.pt"
-    assert state.is_file()
+    (state,) = round_folder(broken.model).glob("state_*.pt")
     (state.parent / ".state.pt.torn.tmp").write_bytes(b"of a process that was killed")
     steps: list[int] = []
     seen = load_progress
@@ -111,6 +110,38 @@ def test_a_network_that_looks_at_stacks_is_retrained_too(tmp_path: Path) -> None
     result = train_round(first, lambda: True)
     assert result["steps"] == STEPS and result["published"] is True and result["model_version_after"] != result["model_version_before"]
     assert load_progress(round_folder(first.model) / "stats.json")["step"] == STEPS
+
+
+def test_what_was_stopped_goes_on_although_labels_of_another_folder_were_trained_on_meanwhile(tmp_path: Path) -> None:
+    """Two departments share the models: the state of the one was removed by the training of the other."""
+    for name in ("ours", "theirs"):
+        (tmp_path / name).mkdir()
+    ours = order(tmp_path / "ours")
+    theirs = order(tmp_path / "theirs", seed=2).model_copy(update={"model": ours.model})
+    for each, step in ((ours, 3), (theirs, 2)):
+        with pytest.raises(TrainingStopped):
+            train_round(each, until_step(step, each))
+        (round_folder(ours.model) / "stats.json").unlink()
+    steps: list[int] = []
+
+    def counting() -> bool:
+        steps.append(load_progress(round_folder(ours.model) / "stats.json").get("step", 0))
+        return True
+
+    train_round(ours, counting)
+    assert min(step for step in steps[steps.index(0) :] if step) >= 3  # it did not begin anew
+
+
+def test_what_a_round_came_to_is_told_without_touching_the_numbers_of_one_that_runs(tmp_path: Path) -> None:
+    ended = order(tmp_path).model_copy(update={"job": "ended"})
+    result = train_round(ended, lambda: True)
+    stats = round_folder(ended.model) / "stats.json"
+    of_the_other = b'{"step": 7, "total_steps": 9}'
+    stats.write_bytes(of_the_other)
+    with FileLock(stats.parent / ".lock"):
+        found = recover_round(ended.model, "ended")
+    assert found is not None and found["model_version_after"] == result["model_version_after"]
+    assert stats.read_bytes() == of_the_other
 
 
 def test_another_servers_round_of_the_same_model_is_left_alone(tmp_path: Path) -> None:

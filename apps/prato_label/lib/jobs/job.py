@@ -1,4 +1,4 @@
-"""One background job, from its request to its end, and the list of them on disk."""
+"""One background job, from its request to its end, and the lists of them on disk."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ import logging
 import time
 import uuid
 from collections import deque
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
+from filelock import FileLock, Timeout
 from pydantic import TypeAdapter
 
 from prato.data.atomic import first_line, remove_abandoned, write_bytes
+from prato.retraining.round import studies_key
 
 logger = logging.getLogger(__name__)
 State = Literal["queued", "running", "done", "stopped", "failed", "interrupted"]
@@ -91,6 +95,29 @@ class Job:
 
 _KEPT = 50
 _JOBS = TypeAdapter(list[Job])
+
+
+def claim_list(folder: Path, studies: str) -> tuple[Path, FileLock]:
+    """The list in ``folder`` of a server of ``studies``, and what keeps others from it until it is released, or the process ends.
+
+    Servers with one app folder have a list each: what one of them trains is nothing that the other could stop, or that its end interrupts.
+    After a restart it has the same one.
+    """
+    for number in count(1):
+        path = folder / f"jobs_{studies_key(studies)}_{number}.json"
+        lock = FileLock(path.with_suffix(".lock"), timeout=0, thread_local=False)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+            if not path.exists():
+                with suppress(FileNotFoundError):  # what one list of all servers once was goes to the first that starts
+                    (folder / "jobs.json").rename(path)
+        except Timeout:  # of another server of the same studies
+            continue
+        except OSError as error:  # a full disk must not keep a server from its start
+            logger.warning("%s cannot be held: %s", path, first_line(error))
+        return path, lock
+    raise AssertionError("there are more numbers than servers")
 
 
 def save_jobs(path: Path, jobs: list[Job]) -> None:

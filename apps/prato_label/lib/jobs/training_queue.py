@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Condition, Thread
 from typing import Any
 
-from lib.jobs.job import BusyError, Job, State, load_jobs, save_jobs
+from lib.jobs.job import BusyError, Job, State, claim_list, load_jobs, save_jobs
 from lib.jobs.worker_process import WorkerDiedError, WorkerProcess
 from prato.data.atomic import first_line
 from prato.retraining.round import recover_round
@@ -23,12 +23,16 @@ _End = tuple[State, str, dict[str, Any] | None]
 
 
 class TrainingQueue:
-    """The trainings of this server, and those before its last start, which are read from ``path``."""
+    """The trainings of this server, and those before its last start, which are read from ``folder``.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    Args:
+        studies: the folder or address that it serves; servers of others may have the same ``folder``.
+    """
+
+    def __init__(self, folder: Path, studies: str) -> None:
+        self._path, self._lock = claim_list(folder, studies)
         self._changed = Condition()
-        self._jobs = load_jobs(path)
+        self._jobs = load_jobs(self._path)
         once_more = "start it again, and it resumes where it stopped."
         for job in filter(lambda job: job.is_open, self._jobs):
             job.end(*_end_of(job, "interrupted", f"The server stopped during this training: {once_more}"))
@@ -99,6 +103,7 @@ class TrainingQueue:
         while self.stop():
             pass
         self._worker.kill()
+        self._lock.release()
 
     def _work(self) -> None:
         while True:

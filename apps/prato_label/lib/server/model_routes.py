@@ -87,9 +87,10 @@ def replace_model(
             load_segmenter(upload, torch.device("cpu"))
         except CheckpointError as error:
             raise HTTPException(400, str(error)) from error
+        checksum = file_checksum(upload)  # not of the file that answers by the time of the reply: others may upload one, too
     store.upload(data)
     background_tasks.add_task(app_instance().warm_up, model)
-    return {"checksum": file_checksum(store.model), "modified_time": int(store.model.stat().st_mtime)}
+    return {"checksum": checksum, "modified_time": int(store.model.stat().st_mtime)}
 
 
 def _store(model: str) -> ModelStore:

@@ -6,7 +6,7 @@ import re
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -23,10 +23,15 @@ _PARALLEL = 1e-3
 SAME_SLICE_MM = 0.1
 #: The longest that one heartbeat lasts, ms.
 _BEAT_MS = 3000.0
+_USUAL_BEAT_MS = 800.0
+#: Of a heartbeat: times after the R wave that span less may be one, now a little later, now a little earlier.
+_ONE_TIME = 0.5
 #: Images of one slice that were acquired further apart than this, s, are not phases of one heartbeat.
 _PHASE_S = 0.25
 #: Descriptions of what may lie where the cine lies, and is none.
-_OTHER = re.compile(r"tag|perf|flow|veloc|(?<![a-z])(pc|ti)(?![a-z])|scout|venc|lge|delayed|t1|t2|molli|rvot|aort|atri", re.IGNORECASE)
+_OTHER = re.compile(
+    r"tag(?!e)|perf(?!orm)|flow|veloc|(?<![a-z])(t1|t2|(pc|ti)(?![a-z]))|scout|venc|lge|delayed|molli|rvot|aort|atri(?!x)", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -138,7 +143,8 @@ def _why_not_one_beat(frames: Sequence[Frame]) -> str | None:
         if len(set(instances)) == len(instances):  # else the same image was sent again
             return f"{min(repeated)} images for each time"
     # one image of each heartbeat, at nearly the same time after the R wave, now a little later, now a little earlier
-    return slow if sum(before > after for (_, before), (_, after) in pairwise(acquired)) > 1 else None
+    is_one_time = span < _ONE_TIME * (frames[0].rr_ms or _USUAL_BEAT_MS)
+    return slow if is_one_time and sum(before > after for (_, before), (_, after) in pairwise(acquired)) > 1 else None
 
 
 def _is_in_microseconds(span: float, rr_ms: float | None) -> bool:
@@ -147,8 +153,38 @@ def _is_in_microseconds(span: float, rr_ms: float | None) -> bool:
 
 
 def by_series(frames: Iterable[Frame]) -> dict[tuple[str, str, int | None], list[Frame]]:
-    """Frames by study, series, and its number, which tells series apart that were given one UID when they were made anonymous."""
-    found: dict[tuple[str, str, int | None], list[Frame]] = defaultdict(list)
+    """Frames by study, series, and its number, which tells series apart that were given one UID when they were made anonymous.
+
+    Where no number has a cine, the numbers count the images of one.
+    """
+    by_uid: dict[tuple[str, str], list[Frame]] = defaultdict(list)
     for frame in frames:
-        found[frame.study, frame.series, frame.series_number].append(frame)
-    return dict(found)
+        by_uid[frame.study, frame.series].append(frame)
+    found: dict[tuple[str, str, int | None], list[Frame]] = {}
+    for uids, own in by_uid.items():
+        by_number: dict[int | None, list[Frame]] = defaultdict(list)
+        for frame in own:
+            by_number[frame.series_number].append(frame)
+        images = Counter((frame.series_number, frame.position) for frame in own)
+        parts = {own[0].series_number: own} if None in by_number or max(images.values()) < MIN_PHASES else by_number
+        found |= {(*uids, number): _with_times(part) for number, part in parts.items()}
+    return found
+
+
+def _with_times(frames: list[Frame]) -> list[Frame]:
+    """``frames`` of one series with the times, and the numbers of their phases, in the first of their ways that tells some apart: programs
+    fill in a 0, or a 1, where they do not know."""
+    delay, index = _telling(frame.delays_ms for frame in frames), _telling(frame.phase_indices for frame in frames)
+    return [
+        replace(
+            frame,
+            trigger_ms=frame.trigger_ms if frame.delays_ms[delay] is None else frame.delays_ms[delay],
+            temporal_index=frame.temporal_index if frame.phase_indices[index] is None else frame.phase_indices[index],
+        )
+        for frame in frames
+    ]
+
+
+def _telling(values: Iterable[tuple[float | None, ...]]) -> int:
+    """The first of the ways of which each frame has a value that has several, or the first of all."""
+    return next((n for n, way in enumerate(zip(*values)) if len({*way} - {None}) > 1), 0)

@@ -16,7 +16,7 @@ from pydicom.filereader import read_partial
 
 from prato.data.nifti_head import MAX_VOXEL_BYTES
 from prato.dicom.find import DicomError, SourceFile, check_inflated, printable
-from prato.dicom.times import count_frame, number_of, numbers_of, phase_index, trigger_of
+from prato.dicom.times import count_frame, delays_of, number_of, numbers_of, phase_index
 
 #: Most headers are this long at most; one that is longer is read to its end.
 _HEAD_BYTES = 2**16
@@ -37,8 +37,10 @@ class Frame:
     Attributes:
         number: its index in the file, from 0. kind: "magnitude", "phase" or "part" (real or imaginary).
         spacing: between rows, and between columns, mm. orientation: along a row, and along a column. position: of the first pixel.
-        trigger_ms: since the R wave. rr_ms: from one R wave to the next. acquired_s: seconds of the day.
-        rescale: slope and intercept. All of these, and what else may be None, are None where the file does not say.
+        delays_ms: since the R wave, in each of the ways in which headers say so. phase_indices: likewise, which phase it is.
+        trigger_ms, temporal_index: the first of each, or of a whole series the first that tells phases apart.
+        rr_ms: from one R wave to the next. acquired_s: seconds of the day. rescale: slope and intercept.
+        All of these, and what else may be None, are None where the file does not say.
     """
 
     file: SourceFile
@@ -58,6 +60,8 @@ class Frame:
     orientation: tuple[float, ...]
     position: tuple[float, ...]
     thickness: float | None
+    delays_ms: tuple[float | None, ...]
+    phase_indices: tuple[int | None, ...]
     trigger_ms: float | None
     temporal_index: int | None
     instance_number: int | None
@@ -191,6 +195,7 @@ def _frame(levels: Sequence[Dataset], file: SourceFile, number: int, sop_class: 
     rate = one("HeartRate")
     rr = one("RRIntervalTimeNominal", "NominalInterval") or (60000 / rate if rate else None)
     slope, intercept = one("RescaleSlope"), one("RescaleIntercept")
+    delays, indices = delays_of(levels), (whole("TemporalPositionIdentifier", "TemporalPositionIndex"), phase_index(levels))
     return Frame(
         file=file,
         number=number,
@@ -209,8 +214,10 @@ def _frame(levels: Sequence[Dataset], file: SourceFile, number: int, sop_class: 
         orientation=orientation,
         position=position,
         thickness=one("SliceThickness"),
-        trigger_ms=trigger_of(levels),
-        temporal_index=phase_index(levels) or whole("TemporalPositionIdentifier", "TemporalPositionIndex"),
+        delays_ms=delays,
+        phase_indices=indices,
+        trigger_ms=next((delay for delay in delays if delay is not None), None),
+        temporal_index=next((index for index in indices if index is not None), None),
         instance_number=whole("InstanceNumber") if len(levels) == 1 else count_frame(levels[-1], number),
         rr_ms=rr if rr and rr > 0 else None,
         acquired_s=_seconds(text("FrameAcquisitionDateTime")[8:] or text("AcquisitionTime")),

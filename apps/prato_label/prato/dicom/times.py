@@ -31,16 +31,14 @@ def number_of(level: Dataset, name: str) -> float | None:
     return None if found is None else found[0]
 
 
-def trigger_of(levels: Sequence[Dataset]) -> float | None:
-    """Since the R wave, ms: of the innermost level that says so, in whichever of its ways it does; a 0 may mean that it does not."""
+def delays_of(levels: Sequence[Dataset]) -> tuple[float | None, ...]:
+    """Since the R wave, ms, in each of the ways in which the innermost level that says so may do it, the best first."""
     for level in levels:
-        times = [time for name in _DELAYS if (time := number_of(level, name)) is not None]
         share, interval = number_of(level, "NominalPercentageOfCardiacPhase"), number_of(level, "RRIntervalTimeNominal")
-        if share is not None and interval:
-            times.append(share / 100 * interval)
-        if times:
-            return next((time for time in times if time), 0.0)
-    return None
+        delays = *(number_of(level, name) for name in _DELAYS), share / 100 * interval if share is not None and interval else None
+        if any(delay is not None for delay in delays):
+            return delays
+    return (None,) * (len(_DELAYS) + 1)
 
 
 def phase_index(levels: Sequence[Dataset]) -> int | None:

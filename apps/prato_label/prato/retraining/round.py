@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -44,8 +45,18 @@ class TrainingOrder(BaseModel):
 
 
 def round_folder(model: Path) -> Path:
-    """Where a round keeps ``stats.json`` and, until it ends, ``state.pt``: beside the model file, under its name."""
+    """Where rounds keep ``stats.json`` and, until they end, their states: beside the model file, under its name."""
     return model.parent / model.stem
+
+
+def studies_key(studies: str | Path) -> str:
+    """What tells the studies folder or address ``studies`` from others, in names of files that servers of several keep side by side."""
+    return hashlib.sha256(os.fsencode(studies)).hexdigest()[:8]
+
+
+def _state_file(order: TrainingOrder) -> Path:
+    """Of the studies folder of ``order``: what was stopped there goes on although labels of another one were trained on meanwhile."""
+    return round_folder(order.model) / f"state_{studies_key(order.files[0].image.parent) if order.files else 'none'}.pt"
 
 
 class _Parts:
@@ -108,7 +119,7 @@ def _train_round(order: TrainingOrder, should_continue: Callable[[], bool]) -> d
     run = {"model": version, "labels": labels, **asdict(parameters)}
     rate = choose_rate(network, spec, data.training, parameters.device)
     check()
-    sides, state = (data.training, data.validation), folder / "state.pt"
+    sides, state = (data.training, data.validation), _state_file(order)
     trained = fine_tune(network, spec, parameters, *sides, rate, progress, state, run, should_continue)
     candidate = folder / f"candidate{order.model.suffix}"
     candidate_version = save_model(candidate, trained, _candidate_spec(spec, order, version, steps, rate, data))
@@ -152,13 +163,10 @@ def recover_round(model: Path, job: str = "") -> dict[str, Any] | None:
     """
     with suppress(StoreError), _only_round(model):
         _recover(model)
-    with suppress(StoreError, OSError):
-        for record in ModelStore(model).history() if job else ():
-            if record.training.get("job") == job:
-                result = _result_of(record)
+        if result := _find_result(model, job):
+            with suppress(OSError):
                 complete_progress(round_folder(model) / "stats.json", result)
-                return result
-    return None
+    return _find_result(model, job)
 
 
 @contextmanager
@@ -201,6 +209,13 @@ def _publish_or_refuse(
         except ReplacedError as error:
             reason = str(error)
     return store.refuse(version, parent, reason, result)
+
+
+def _find_result(model: Path, job: str) -> dict[str, Any] | None:
+    """What the round of ``job`` came to, where there is a record of it that can be read."""
+    with suppress(StoreError, OSError):
+        return next((_result_of(record) for record in ModelStore(model).history() if job and record.training.get("job") == job), None)
+    return None
 
 
 def _result_of(record: ModelRecord) -> dict[str, Any]:
