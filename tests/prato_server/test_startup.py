@@ -149,7 +149,7 @@ def open_folder() -> Iterator[Path]:
 
 
 CODE = """
-import os, sys
+import encodings.idna, os, sys  # while the libraries can be read
 from pathlib import Path
 sys.path.insert(0, os.environ["APP"])
 from prato_server.startup import reason_not_to_start
@@ -159,20 +159,39 @@ print(reason_not_to_start(Path(sys.argv[1]), *sys.argv[2:]))
 """
 
 
-@pytest.mark.parametrize(("place", "mode"), [("studies", 0o555), ("studies", 0o000), ("studies/labels/final", 0o555), ("app", 0o555)])
-def test_folders_that_may_not_be_written_to(open_folder: Path, port: str, place: str, mode: int) -> None:
-    (open_folder / place).chmod(mode)
+def _asked_as_somebody(folder: Path, port: str) -> str:
+    """What somebody who is not root is told; the permissions are open again afterwards, so that the folder can be removed."""
     try:
-        command = [sys.executable, "-c", CODE, str(open_folder / "app"), str(open_folder / "studies"), "127.0.0.1", port]
+        command = [sys.executable, "-c", CODE, str(folder / "app"), str(folder / "studies"), "127.0.0.1", port]
         environment = {**os.environ, "APP": str(APP)}
         done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=HANG_S)
     finally:
-        (open_folder / place).chmod(0o777)
+        for path in (folder / "studies", folder / "app", folder / "studies/labels/final"):
+            path.chmod(0o777)
     if "PermissionError" in done.stderr or "ModuleNotFoundError" in done.stderr:
         pytest.skip("root may write everywhere, and nobody may not read the app or the libraries here")
-    assert done.stdout.startswith(str(open_folder / place)), done.stderr
-    assert "cannot be read (permission denied)" in done.stdout or "cannot be written to (permission denied), and" in done.stdout
-    assert done.stdout.count("\n") == 1
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(("place", "mode"), [("studies", 0o555), ("studies", 0o000), ("studies/labels/final", 0o555), ("app", 0o555)])
+def test_folders_that_may_not_be_written_to(open_folder: Path, port: str, place: str, mode: int) -> None:
+    (open_folder / place).chmod(mode)
+    said = _asked_as_somebody(open_folder, port)
+    assert said.startswith(str(open_folder / place))
+    assert "cannot be read (permission denied)" in said or "cannot be written to (permission denied), and" in said
+    assert said.count("\n") == 1
+
+
+def test_code_that_may_not_be_written_to_serves_if_models_and_logs_may(open_folder: Path, port: str) -> None:
+    for name in ("model", "logs", "bin"):
+        (open_folder / "app" / name).mkdir()
+        (open_folder / "app" / name).chmod(0o777)
+    (open_folder / "app").chmod(0o555)
+    assert _asked_as_somebody(open_folder, port) == "None\n"
+    (open_folder / "app" / "bin").rmdir()
+    (open_folder / "app").chmod(0o555)
+    assert _asked_as_somebody(open_folder, port).startswith(f"{open_folder / 'app'} cannot be written to (permission denied), and models")
 
 
 def test_the_command_itself(studies: Path) -> None:

@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 from prato_server.settings import PREFIX, SettingsError, folder_for_pacs, is_loopback, load_settings
 
 _REMOTE = ("http://", "https://")
-#: Folders and files that the server makes in the studies folder and in the app's.
-_STUDIES_FOLDERS, _STUDIES_FILES = ("labels", "labels/final", "labels/original", "label_history"), (".lock", "datastore_v2.json")
+#: Folders and files that the server writes in the studies folder ("" is that itself) and in the app's, whose code it only reads.
+_STUDIES_FOLDERS, _STUDIES_FILES = ("", "labels", "labels/final", "labels/original", "label_history"), (".lock", "datastore_v2.json")
 _APP_FOLDERS, _APP_FILES = ("model", "logs", "bin"), ("logs/app.log",)
 #: Bytes that must fit into the folder of temporary files for the server to start.
 _ROOM = 2**16
@@ -109,16 +109,18 @@ def _name_fault(what: str, path: str, forbidden: str = "") -> str | None:
 
 
 def _writing_fault(folder: Path, folders: Sequence[str], files: Sequence[str], wanted: str) -> str | None:
-    """Why ``folder``, or what is there of its ``folders`` and ``files``, could not be written to. Leaves nothing behind."""
+    """Why the ``folders`` and ``files`` of ``folder`` could not be written to, or made where they are missing. Leaves nothing behind."""
     path = folder
     try:
-        for path in [folder, *(folder / part for part in folders)]:
+        for part in folders:
+            path = folder / part
+            if os.path.lexists(path) and not path.is_dir():
+                return f"{path} must be a folder: rename what is there, and the server creates the folder."
+            path = path if path.is_dir() else path.parent
             if path.is_dir():
                 handle, name = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path)
                 os.close(handle)
                 os.unlink(name)
-            elif os.path.lexists(path):
-                return f"{path} must be a folder: rename what is there, and the server creates the folder."
         for path in (folder / part for part in files):
             if path.is_dir():
                 return f"{path} must be a file: rename what is there, and the server creates the file."
