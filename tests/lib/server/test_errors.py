@@ -5,14 +5,15 @@ from __future__ import annotations
 import errno
 import json
 import os
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from fastapi import Request
+from fastapi import HTTPException, Request, UploadFile
 
 from lib.datastore.studies import StudiesDatastore, settings
-from lib.server import errors
+from lib.server import errors, uploads
 from prato.retraining.worker import _Worker
 
 
@@ -55,3 +56,17 @@ def test_a_training_whose_folders_cannot_be_written_says_so(tmp_path: Path, monk
         end = _Worker(nothing, said)._run_round("1", order)
     assert end["end"] == "failed"
     assert end["sentence"].startswith(f"The {what} folder cannot be written to (read-only file system): give the server write permission")
+
+
+def test_sessions_of_somebody_without_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By default sessions are in the home folder, which the user of a service may not have."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/nonexistent")
+
+    sessions = SimpleNamespace(store_path="/nonexistent/.cache/monailabel/sessions", add_session=refuse)
+    monkeypatch.setattr(uploads, "app_instance", lambda: SimpleNamespace(sessions=lambda: sessions))
+    monkeypatch.setattr(uploads.checks, "require_nifti", lambda *_: None)
+    with pytest.raises(HTTPException) as refused:
+        uploads.create_session([UploadFile(BytesIO(b"image"), filename="a.nii.gz")])
+    assert refused.value.status_code == 503 and "name another in MONAI_LABEL_SESSION_PATH" in refused.value.detail
