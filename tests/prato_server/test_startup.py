@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -134,6 +135,54 @@ def test_files_that_options_name(app: Path, studies: Path, port: str) -> None:
     options = ["--verbose", "INFO", "--ssl_keyfile", "/nowhere/key.pem"]
     fault = reason_not_to_start(app, str(studies), "127.0.0.1", port, options)
     assert fault == "--ssl_keyfile names /nowhere/key.pem, which cannot be read: name an existing, readable file."
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``a.key`` with ``a.crt``, the same for b, and ``locked.key``, which is a's, encrypted."""
+    folder = tmp_path_factory.mktemp("certificates")
+    if shutil.which("openssl") is None:
+        pytest.skip("needs the openssl command")
+    for name in "ab":
+        make = [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-subj",
+            "/CN=a",
+            "-keyout",
+            f"{name}.key",
+            "-out",
+            f"{name}.crt",
+        ]
+        subprocess.run(make, cwd=folder, check=True, capture_output=True)
+    lock = ["openssl", "rsa", "-aes128", "-passout", "pass:secret", "-in", "a.key", "-out", "locked.key"]
+    subprocess.run(lock, cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--ssl_keyfile a.key --ssl_certfile a.crt", None),
+        ("--ssl_keyfile=locked.key --ssl_certfile=a.crt --ssl_keyfile_password secret", None),
+        ("--ssl_keyfile a.key", "needs the certificate as well"),
+        ("--ssl_certfile a.crt", "is no PEM file"),
+        ("--ssl_keyfile b.key --ssl_certfile a.crt", "the key does not belong to the certificate"),
+        ("--ssl_keyfile a.crt --ssl_certfile a.key", "is no PEM file"),
+        ("--ssl_keyfile locked.key --ssl_certfile a.crt", "or is encrypted"),
+        ("--ssl_keyfile=nowhere --ssl_certfile=a.crt", "--ssl_keyfile names nowhere"),
+    ],
+)
+def test_certificates(
+    app: Path, studies: Path, port: str, certificates: Path, monkeypatch: pytest.MonkeyPatch, options: str, words: str | None
+) -> None:
+    monkeypatch.chdir(certificates)
+    fault = reason_not_to_start(app, str(studies), "127.0.0.1", port, options.split())
+    assert fault is None if words is None else fault is not None and words in fault
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import argparse
 import errno
 import os
 import socket
+import ssl
 import tempfile
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,6 +20,8 @@ _STUDIES_FOLDERS, _STUDIES_FILES = ("", "labels", "labels/final", "labels/origin
 _APP_FOLDERS, _APP_FILES = ("model", "logs", "bin"), ("logs/app.log",)
 #: Bytes that must fit into the folder of temporary files for the server to start.
 _ROOM = 2**16
+#: Options of the stock command that name files.
+_FILE_OPTIONS = ("--ssl_keyfile", "--ssl_certfile", "--ssl_ca_certs", "--log_config")
 #: A full disk is no reason: all that writes nothing goes on, and what writes says so.
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -148,10 +150,26 @@ def _scratch_fault() -> str | None:
 
 
 def _files_fault(options: Sequence[str]) -> str | None:
-    """Files that the stock command's options name, and that are not there."""
-    for name, value in pairwise(options):
-        if name in ("--ssl_keyfile", "--ssl_certfile", "--ssl_ca_certs", "--log_config") and not os.access(value, os.R_OK):
+    """Files that the stock command's ``options`` name, and that are not there, or with which HTTPS would not work."""
+    parser = argparse.ArgumentParser(add_help=False)
+    for name in (*_FILE_OPTIONS, "--ssl_keyfile_password"):
+        parser.add_argument(name, nargs="?", default="")  # without a value: the stock command says so
+    given, _ = parser.parse_known_args(list(options))
+    for name in _FILE_OPTIONS:
+        value = getattr(given, name[2:])
+        if value and not os.access(value, os.R_OK):
             return f"{name} names {value}, which cannot be read: name an existing, readable file."
+    if given.ssl_keyfile and not given.ssl_certfile:
+        return "--ssl_keyfile needs the certificate as well: name its file in --ssl_certfile."
+    if given.ssl_certfile:
+        try:
+            password = given.ssl_keyfile_password or ""  # not asked for at a terminal, which a service does not have
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(given.ssl_certfile, given.ssl_keyfile or None, password)
+        except (OSError, ValueError) as error:  # SSLError is an OSError
+            is_other = "KEY_VALUES_MISMATCH" in str(error)
+            what = "the key does not belong to the certificate" if is_other else "one is no PEM file, or is encrypted"
+            wanted = "name a certificate, its key, and --ssl_keyfile_password if that has one"
+            return f"--ssl_certfile and --ssl_keyfile cannot be used ({what}): {wanted}."
     return None
 
 
