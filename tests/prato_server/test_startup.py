@@ -144,20 +144,8 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which("openssl") is None:
         pytest.skip("needs the openssl command")
     for name in "ab":
-        make = [
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-subj",
-            "/CN=a",
-            "-keyout",
-            f"{name}.key",
-            "-out",
-            f"{name}.crt",
-        ]
+        kind = ["-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=a"]
+        make = ["openssl", "req", *kind, "-keyout", f"{name}.key", "-out", f"{name}.crt"]
         subprocess.run(make, cwd=folder, check=True, capture_output=True)
     lock = ["openssl", "rsa", "-aes128", "-passout", "pass:secret", "-in", "a.key", "-out", "locked.key"]
     subprocess.run(lock, cwd=folder, check=True, capture_output=True)
@@ -260,6 +248,23 @@ def test_make_passes_any_name_on(tmp_path: Path, name: str) -> None:
         assert (done.returncode == 0) == (where == name), done.stderr
         assert where == name or f"{tmp_path / where} is not a folder" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_make_asks_for_the_studies_before_it_installs_anything(tmp_path: Path) -> None:
+    for name in ("Makefile", "requirements.txt", "pyproject.toml"):
+        shutil.copy(APP.parents[1] / name, tmp_path)
+    python = tmp_path / "bin" / "python3.11"
+    python.parent.mkdir()
+    python.write_text("#!/bin/sh\necho called >> called.txt\nmkdir -p .venv/bin\ncp bin/python3.11 .venv/bin/python\n")
+    python.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{python.parent}:{os.environ['PATH']}"}
+    command = ["make", "-s", "-j4", "serve", f"STUDIES={tmp_path / 'nowhere'}"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=HANG_S, check=False)
+    assert done.returncode == 2 and "nowhere is not a folder" in done.stderr
+    assert not (tmp_path / "called.txt").exists()
+    command[-1] = f"STUDIES={tmp_path}"
+    subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=HANG_S, check=True)
+    assert (tmp_path / ".venv" / ".installed").exists()
 
 
 @pytest.mark.parametrize(
