@@ -61,7 +61,9 @@ tutorial: $(TESTABLE)
 serve: studies-given $(INSTALLED)
 	@exec $(BIN)/python $(APP)/serve.py --studies=$(call quoted,STUDIES) --host=$(call quoted,HOST) --port=$(call quoted,PORT)
 
-# Asked before anything is installed.
+# Asked before anything is installed, also by make -j, which takes prerequisites at the same time.
+$(BIN)/python $(INSTALLED): | $(if $(filter serve,$(MAKECMDGOALS)),studies-given)
+
 .PHONY: studies-given
 studies-given:
 	@studies=$(call quoted,STUDIES); case "$$studies" in \

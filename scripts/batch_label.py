@@ -76,7 +76,10 @@ def main(
         kind = {"device": run.parameters["device"], "ray": not local, "gpus_per_worker": gpus_per_worker, "parameters": run.parameters}
         paces = throughput(done, began, arrived, run.out, workers)
         made = {"seed": None, "commit": commit(), "command": command()}  # nothing is drawn
-        write_bytes(run.out / "summary.json", (json.dumps({**paces, **kind, **made}, indent=1) + "\n").encode())
+        try:
+            write_bytes(run.out / "summary.json", (json.dumps({**paces, **kind, **made}, indent=1) + "\n").encode())
+        except OSError as error:
+            stopped = stopped or error_sentence(error)
     raise typer.Exit(_told(run, jobs, stopped) or int(bool(to_do.unread)))
 
 

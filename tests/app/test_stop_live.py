@@ -52,11 +52,13 @@ def test_it_ends_gracefully(guarded_server: LiveServer) -> None:
 
 
 @pytest.mark.slow
-def test_stopped_before_its_models_are_loaded_it_ends_without_a_fault(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 0), (signal.SIGHUP, -signal.SIGTERM)])
+def test_stopped_before_its_models_are_loaded_it_ends_without_a_fault(tmp_path: Path, number: signal.Signals, status: int) -> None:
+    """By Ctrl-C, or by its terminal, which was closed."""
     (tmp_path / "studies").mkdir()
     write_study(tmp_path / "studies" / "a.nii.gz")
     with start_server(app_that_learns(tmp_path / "app"), tmp_path / "studies", tmp_path / "server.log", {}) as server:
-        server.process.send_signal(signal.SIGINT)
-        assert server.process.wait(200) == 0
+        server.process.send_signal(number)
+        assert server.process.wait(200) == status
     log = server.log.read_text()
     assert "Finished server process" in log and "Traceback" not in log

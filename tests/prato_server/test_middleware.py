@@ -79,6 +79,14 @@ def test_a_wrong_token_opens_nothing_but_the_pages_own_files(given: str | None) 
         sentence(asking.post(path, headers=headers), 401)
 
 
+def test_the_pages_own_files_under_the_path_of_a_proxy() -> None:
+    """As uvicorn does with --root_path, whose value it puts before every path."""
+    asking = TestClient(client(Middleware(TokenMiddleware, token=TOKEN.encode())).app, root_path="/heart")
+    for path in PUBLIC_PATHS:
+        assert asking.get(f"/heart{path}").status_code == 200
+    sentence(asking.get("/heart/info/"), 401)
+
+
 def test_the_right_token() -> None:
     asking = client(Middleware(TokenMiddleware, token=TOKEN.encode()))
     for scheme in ("Bearer", "bearer"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -136,6 +137,42 @@ def test_files_that_options_name(app: Path, studies: Path, port: str) -> None:
     assert fault == "--ssl_keyfile names /nowhere/key.pem, which cannot be read: name an existing, readable file."
 
 
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``a.key`` with ``a.crt``, the same for b, and ``locked.key``, which is a's, encrypted."""
+    folder = tmp_path_factory.mktemp("certificates")
+    if shutil.which("openssl") is None:
+        pytest.skip("needs the openssl command")
+    for name in "ab":
+        kind = ["-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=a"]
+        make = ["openssl", "req", *kind, "-keyout", f"{name}.key", "-out", f"{name}.crt"]
+        subprocess.run(make, cwd=folder, check=True, capture_output=True)
+    lock = ["openssl", "rsa", "-aes128", "-passout", "pass:secret", "-in", "a.key", "-out", "locked.key"]
+    subprocess.run(lock, cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--ssl_keyfile a.key --ssl_certfile a.crt", None),
+        ("--ssl_keyfile=locked.key --ssl_certfile=a.crt --ssl_keyfile_password secret", None),
+        ("--ssl_keyfile a.key", "needs the certificate as well"),
+        ("--ssl_certfile a.crt", "is no PEM file"),
+        ("--ssl_keyfile b.key --ssl_certfile a.crt", "the key does not belong to the certificate"),
+        ("--ssl_keyfile a.crt --ssl_certfile a.key", "is no PEM file"),
+        ("--ssl_keyfile locked.key --ssl_certfile a.crt", "or is encrypted"),
+        ("--ssl_keyfile=nowhere --ssl_certfile=a.crt", "--ssl_keyfile names nowhere"),
+    ],
+)
+def test_certificates(
+    app: Path, studies: Path, port: str, certificates: Path, monkeypatch: pytest.MonkeyPatch, options: str, words: str | None
+) -> None:
+    monkeypatch.chdir(certificates)
+    fault = reason_not_to_start(app, str(studies), "127.0.0.1", port, options.split())
+    assert fault is None if words is None else fault is not None and words in fault
+
+
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
     """A folder that everybody may enter, with an app's folder and one of studies; the tests' own is for its owner alone."""
@@ -149,7 +186,7 @@ def open_folder() -> Iterator[Path]:
 
 
 CODE = """
-import os, sys
+import encodings.idna, os, sys  # while the libraries can be read
 from pathlib import Path
 sys.path.insert(0, os.environ["APP"])
 from prato_server.startup import reason_not_to_start
@@ -159,20 +196,39 @@ print(reason_not_to_start(Path(sys.argv[1]), *sys.argv[2:]))
 """
 
 
-@pytest.mark.parametrize(("place", "mode"), [("studies", 0o555), ("studies", 0o000), ("studies/labels/final", 0o555), ("app", 0o555)])
-def test_folders_that_may_not_be_written_to(open_folder: Path, port: str, place: str, mode: int) -> None:
-    (open_folder / place).chmod(mode)
+def _asked_as_somebody(folder: Path, port: str) -> str:
+    """What somebody who is not root is told; the permissions are open again afterwards, so that the folder can be removed."""
     try:
-        command = [sys.executable, "-c", CODE, str(open_folder / "app"), str(open_folder / "studies"), "127.0.0.1", port]
+        command = [sys.executable, "-c", CODE, str(folder / "app"), str(folder / "studies"), "127.0.0.1", port]
         environment = {**os.environ, "APP": str(APP)}
         done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=HANG_S)
     finally:
-        (open_folder / place).chmod(0o777)
+        for path in (folder / "studies", folder / "app", folder / "studies/labels/final"):
+            path.chmod(0o777)
     if "PermissionError" in done.stderr or "ModuleNotFoundError" in done.stderr:
         pytest.skip("root may write everywhere, and nobody may not read the app or the libraries here")
-    assert done.stdout.startswith(str(open_folder / place)), done.stderr
-    assert "cannot be read (permission denied)" in done.stdout or "cannot be written to (permission denied), and" in done.stdout
-    assert done.stdout.count("\n") == 1
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(("place", "mode"), [("studies", 0o555), ("studies", 0o000), ("studies/labels/final", 0o555), ("app", 0o555)])
+def test_folders_that_may_not_be_written_to(open_folder: Path, port: str, place: str, mode: int) -> None:
+    (open_folder / place).chmod(mode)
+    said = _asked_as_somebody(open_folder, port)
+    assert said.startswith(str(open_folder / place))
+    assert "cannot be read (permission denied)" in said or "cannot be written to (permission denied), and" in said
+    assert said.count("\n") == 1
+
+
+def test_code_that_may_not_be_written_to_serves_if_models_and_logs_may(open_folder: Path, port: str) -> None:
+    for name in ("model", "logs", "bin"):
+        (open_folder / "app" / name).mkdir()
+        (open_folder / "app" / name).chmod(0o777)
+    (open_folder / "app").chmod(0o555)
+    assert _asked_as_somebody(open_folder, port) == "None\n"
+    (open_folder / "app" / "bin").rmdir()
+    (open_folder / "app").chmod(0o555)
+    assert _asked_as_somebody(open_folder, port).startswith(f"{open_folder / 'app'} cannot be written to (permission denied), and models")
 
 
 def test_the_command_itself(studies: Path) -> None:
@@ -192,6 +248,23 @@ def test_make_passes_any_name_on(tmp_path: Path, name: str) -> None:
         assert (done.returncode == 0) == (where == name), done.stderr
         assert where == name or f"{tmp_path / where} is not a folder" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_make_asks_for_the_studies_before_it_installs_anything(tmp_path: Path) -> None:
+    for name in ("Makefile", "requirements.txt", "pyproject.toml"):
+        shutil.copy(APP.parents[1] / name, tmp_path)
+    python = tmp_path / "bin" / "python3.11"
+    python.parent.mkdir()
+    python.write_text("#!/bin/sh\necho called >> called.txt\nmkdir -p .venv/bin\ncp bin/python3.11 .venv/bin/python\n")
+    python.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{python.parent}:{os.environ['PATH']}"}
+    command = ["make", "-s", "-j4", "serve", f"STUDIES={tmp_path / 'nowhere'}"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=HANG_S, check=False)
+    assert done.returncode == 2 and "nowhere is not a folder" in done.stderr
+    assert not (tmp_path / "called.txt").exists()
+    command[-1] = f"STUDIES={tmp_path}"
+    subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=HANG_S, check=True)
+    assert (tmp_path / ".venv" / ".installed").exists()
 
 
 @pytest.mark.parametrize(

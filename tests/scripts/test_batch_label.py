@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from prato.archive.labeller import Labeller, run_parameters
+from prato.archive.run import Run
 from prato.data.cine import read_cine, write_cine
 from prato.data.nifti import read_volume, write_volume
 from prato.data.studies import Manifest, Study, save_manifest
@@ -195,6 +196,27 @@ def test_a_full_disk_stops_the_run_in_a_sentence(archive, tmp_path, monkeypatch)
     done = run(archive, tmp_path / "out")
     assert done.exit_code == 1 and "No space left" in done.output and "resumes from here" in done.output
     assert [record["study"] for record in records(tmp_path / "out")] == ["broken"]
+
+
+def test_a_disk_too_full_for_records_and_summary_stops_the_run_in_a_sentence(archive, tmp_path):
+    """As on a real one: when a record finds no room, neither does the file in which they are put in order."""
+    compared = Run.to_do
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with pytest.MonkeyPatch.context() as patched:
+
+        def then_full(self, *given):
+            to_do = compared(self, *given)
+            patched.setattr("prato.archive.run.write_bytes", full)
+            patched.setattr(batch_label, "write_bytes", full)
+            return to_do
+
+        patched.setattr(Run, "to_do", then_full)
+        done = run(archive, tmp_path / "out")
+    assert done.exit_code == 1 and "No space left" in done.output and "resumes from here" in done.output
+    assert "4 of 5 studies have their mask" in run(archive, tmp_path / "out").output
 
 
 @pytest.mark.parametrize(

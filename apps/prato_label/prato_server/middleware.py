@@ -155,8 +155,10 @@ class TokenMiddleware:
             await error_response(scope, 401, sentence, {"WWW-Authenticate": 'Bearer realm="PrATo Label"'})(scope, receive, send)
 
     def _is_authorised(self, scope: Scope) -> bool:
-        if scope["type"] == "http" and scope["method"] in ("GET", "HEAD") and scope["path"] in PUBLIC_PATHS:
-            return True
+        if scope["type"] == "http" and scope["method"] in ("GET", "HEAD"):
+            path = scope["path"].removeprefix(scope.get("root_path", ""))  # uvicorn puts --root_path before it, whatever the proxy cut off
+            if path in PUBLIC_PATHS:
+                return True
         scheme, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
         right = hmac.compare_digest(given.strip().encode("latin-1"), self.token)
         return right and scheme.lower() == "bearer"

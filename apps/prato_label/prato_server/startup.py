@@ -6,20 +6,22 @@ import argparse
 import errno
 import os
 import socket
+import ssl
 import tempfile
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from prato_server.settings import PREFIX, SettingsError, folder_for_pacs, is_loopback, load_settings
 
 _REMOTE = ("http://", "https://")
-#: Folders and files that the server makes in the studies folder and in the app's.
-_STUDIES_FOLDERS, _STUDIES_FILES = ("labels", "labels/final", "labels/original", "label_history"), (".lock", "datastore_v2.json")
+#: Folders and files that the server writes in the studies folder ("" is that itself) and in the app's, whose code it only reads.
+_STUDIES_FOLDERS, _STUDIES_FILES = ("", "labels", "labels/final", "labels/original", "label_history"), (".lock", "datastore_v2.json")
 _APP_FOLDERS, _APP_FILES = ("model", "logs", "bin"), ("logs/app.log",)
 #: Bytes that must fit into the folder of temporary files for the server to start.
 _ROOM = 2**16
+#: Options of the stock command that name files.
+_FILE_OPTIONS = ("--ssl_keyfile", "--ssl_certfile", "--ssl_ca_certs", "--log_config")
 #: A full disk is no reason: all that writes nothing goes on, and what writes says so.
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -109,16 +111,18 @@ def _name_fault(what: str, path: str, forbidden: str = "") -> str | None:
 
 
 def _writing_fault(folder: Path, folders: Sequence[str], files: Sequence[str], wanted: str) -> str | None:
-    """Why ``folder``, or what is there of its ``folders`` and ``files``, could not be written to. Leaves nothing behind."""
+    """Why the ``folders`` and ``files`` of ``folder`` could not be written to, or made where they are missing. Leaves nothing behind."""
     path = folder
     try:
-        for path in [folder, *(folder / part for part in folders)]:
+        for part in folders:
+            path = folder / part
+            if os.path.lexists(path) and not path.is_dir():
+                return f"{path} must be a folder: rename what is there, and the server creates the folder."
+            path = path if path.is_dir() else path.parent
             if path.is_dir():
                 handle, name = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path)
                 os.close(handle)
                 os.unlink(name)
-            elif os.path.lexists(path):
-                return f"{path} must be a folder: rename what is there, and the server creates the folder."
         for path in (folder / part for part in files):
             if path.is_dir():
                 return f"{path} must be a file: rename what is there, and the server creates the file."
@@ -146,10 +150,26 @@ def _scratch_fault() -> str | None:
 
 
 def _files_fault(options: Sequence[str]) -> str | None:
-    """Files that the stock command's options name, and that are not there."""
-    for name, value in pairwise(options):
-        if name in ("--ssl_keyfile", "--ssl_certfile", "--ssl_ca_certs", "--log_config") and not os.access(value, os.R_OK):
+    """Files that the stock command's ``options`` name, and that are not there, or with which HTTPS would not work."""
+    parser = argparse.ArgumentParser(add_help=False)
+    for name in (*_FILE_OPTIONS, "--ssl_keyfile_password"):
+        parser.add_argument(name, nargs="?", default="")  # without a value: the stock command says so
+    given, _ = parser.parse_known_args(list(options))
+    for name in _FILE_OPTIONS:
+        value = getattr(given, name[2:])
+        if value and not os.access(value, os.R_OK):
             return f"{name} names {value}, which cannot be read: name an existing, readable file."
+    if given.ssl_keyfile and not given.ssl_certfile:
+        return "--ssl_keyfile needs the certificate as well: name its file in --ssl_certfile."
+    if given.ssl_certfile:
+        try:
+            password = given.ssl_keyfile_password or ""  # not asked for at a terminal, which a service does not have
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(given.ssl_certfile, given.ssl_keyfile or None, password)
+        except (OSError, ValueError) as error:  # SSLError is an OSError
+            is_other = "KEY_VALUES_MISMATCH" in str(error)
+            what = "the key does not belong to the certificate" if is_other else "one is no PEM file, or is encrypted"
+            wanted = "name a certificate, its key, and --ssl_keyfile_password if that has one"
+            return f"--ssl_certfile and --ssl_keyfile cannot be used ({what}): {wanted}."
     return None
 
 

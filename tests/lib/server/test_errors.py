@@ -5,15 +5,22 @@ from __future__ import annotations
 import errno
 import json
 import os
+from functools import partial
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
-from fastapi import Request
+import torch
+from fastapi import FastAPI, HTTPException, Request, UploadFile
+from starlette.middleware import Middleware
+from starlette.testclient import TestClient
 
 from lib.datastore.studies import StudiesDatastore, settings
-from lib.server import errors
+from lib.server import errors, uploads
 from prato.retraining.worker import _Worker
+from prato_server.middleware import RequestIdMiddleware
 
 
 @pytest.mark.parametrize(
@@ -55,3 +62,38 @@ def test_a_training_whose_folders_cannot_be_written_says_so(tmp_path: Path, monk
         end = _Worker(nothing, said)._run_round("1", order)
     assert end["end"] == "failed"
     assert end["sentence"].startswith(f"The {what} folder cannot be written to (read-only file system): give the server write permission")
+
+
+def test_sessions_of_somebody_without_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By default sessions are in the home folder, which the user of a service may not have."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/nonexistent")
+
+    sessions = SimpleNamespace(store_path="/nonexistent/.cache/monailabel/sessions", add_session=refuse)
+    monkeypatch.setattr(uploads, "app_instance", lambda: SimpleNamespace(sessions=lambda: sessions))
+    monkeypatch.setattr(uploads.checks, "require_nifti", lambda *_: None)
+    with pytest.raises(HTTPException) as refused:
+        uploads.create_session([UploadFile(BytesIO(b"image"), filename="a.nii.gz")])
+    assert refused.value.status_code == 503 and "name another in MONAI_LABEL_SESSION_PATH" in refused.value.detail
+
+
+def test_a_machine_without_memory_says_so() -> None:
+    app = FastAPI(middleware=[Middleware(RequestIdMiddleware)])
+    errors.register(app)
+    faults = {"torch": partial(torch.empty, 2**50), "numpy": partial(np.empty, 2**55), "other": partial(torch.ones(2).reshape, 3)}
+
+    @app.get("/{name}")
+    def allocate(name: str) -> None:
+        faults[name]()
+
+    asking = TestClient(app, raise_server_exceptions=False)
+    for name in ("torch", "numpy"):
+        reply = asking.get(f"/{name}")
+        assert reply.status_code == 503 and reply.json()["detail"].startswith("The server has too little free memory for this: end")
+    assert asking.get("/other").status_code == 500
+    order = {"model": "m.safetensors", "files": []}
+    with pytest.MonkeyPatch.context() as patched, open(os.devnull) as nothing, open(os.devnull, "w") as said:
+        patched.setattr("prato.retraining.worker.train_round", lambda *_: faults["torch"]())
+        patched.setattr("prato.retraining.worker.TrainingOrder.model_validate", lambda order: order)
+        assert "too little free memory for the training" in _Worker(nothing, said)._run_round("1", order)["sentence"]

@@ -55,6 +55,7 @@ def test_boxes_go_to_their_studies(folder):
     ("name", "content", "word"),
     [
         ("list.txt", "1/x.nii.gz\n2/x.nii.gz\n", "Two images are called x"),
+        ("list.csv", "image,id\n1/x.nii.gz,a\n2/y.nii.gz,a\n", "give each an id of its own"),
         ("list.txt", "\n", "holds no studies"),
         ("list.csv", "path\na.nii\n", "no column image"),
         ("list.csv", "image,id\n,a\n", "line 2"),

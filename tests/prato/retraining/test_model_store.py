@@ -79,6 +79,22 @@ def test_a_model_put_there_by_hand_is_kept_and_not_overrun(store: ModelStore) ->
     assert store.file(version_of(b"by hand")).read_bytes() == b"by hand"
 
 
+def test_an_update_that_copies_the_shipped_models_over_trained_ones_says_so(store: ModelStore, caplog) -> None:
+    publish(store, 1)
+    store.model.write_bytes(FIRST)
+    store.recover()
+    store.recover()
+    (warning,) = caplog.messages
+    assert f"roll back to {version_of(b'model 1')}" in warning
+    store.roll_back(version_of(b"model 1"))
+    store.model.write_bytes(FIRST)  # and once more, over the one that was taken back
+    store.recover()
+    assert len(caplog.messages) == 2
+    store.model.write_bytes(b"a newer shipped one, over a shipped one")
+    store.recover()
+    assert len(caplog.messages) == 2
+
+
 class Killed(BaseException):
     pass
 

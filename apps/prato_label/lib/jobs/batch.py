@@ -28,6 +28,7 @@ from prato.inference.request import RESULT_EXTENSIONS
 from prato.models.checkpoint import CheckpointError
 from prato.runtime.batch_runner import BatchRunner
 from prato.runtime.cancel_token import CancelledError, CancelToken
+from prato.runtime.devices import is_out_of_memory
 
 logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -121,7 +122,8 @@ class Batch:
                     reason = f"Proposals cannot be stored in the studies folder ({why})"
                     return "failed", f"{reason}: give the server write permission there, then start the batch again."
                 logger.exception("%s cannot be segmented", study)
-                self._leave_out(study, f"{type(error).__name__}: the server's log has the details.")
+                reason = "The server has too little free memory" if is_out_of_memory(error) else type(error).__name__
+                self._leave_out(study, f"{reason}: the server's log has the details.")
             else:
                 self.stored += 1
                 warned = f", with warnings: {', '.join(self.warned[study])}" if study in self.warned else ""

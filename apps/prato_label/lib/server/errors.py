@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 from collections.abc import Sequence
 from json import JSONDecodeError
@@ -19,9 +20,12 @@ from starlette.requests import ClientDisconnect
 
 from lib.datastore.studies import StudiesDatastore
 from lib.infers.inference_queue import QueueFullError
-from prato.data.atomic import is_disk_full, why_unwritable
+from prato.data.atomic import first_line, is_disk_full, why_unwritable
 from prato.runtime.cancel_token import CancelledError
+from prato.runtime.devices import is_out_of_memory
 from prato_server.middleware import error_response
+
+logger = logging.getLogger(__name__)
 
 #: nginx's status for a request whose client has gone; the standard has none.
 CLIENT_CLOSED_REQUEST = 499
@@ -39,6 +43,8 @@ def register(app: FastAPI) -> None:
     app.add_exception_handler(CancelledError, _handle_cancelled)
     app.add_exception_handler(ClientDisconnect, _handle_cancelled)  # while its body was read
     app.add_exception_handler(OSError, _handle_os_error)
+    app.add_exception_handler(MemoryError, _handle_lack_of_memory)
+    app.add_exception_handler(RuntimeError, _handle_lack_of_memory)  # as torch says it
 
 
 def _handle_http_exception(request: Request, error: Any) -> JSONResponse:
@@ -81,6 +87,16 @@ def _handle_os_error(request: Request, error: Any) -> JSONResponse:
 
 def _handle_full_disk(request: Request) -> JSONResponse:
     return error_response(request.scope, 507, "The server's disk is full: free some space on it, then send the request again.")
+
+
+def _handle_lack_of_memory(request: Request, error: Any) -> JSONResponse:
+    if not is_out_of_memory(error):
+        raise error
+    logger.error("%s %s: %s", request.method, request.url.path[:80], first_line(error))
+    sentence = (
+        "The server has too little free memory for this: end other programs on it or use a smaller image, then send the request again."
+    )
+    return error_response(request.scope, 503, sentence)
 
 
 def _handle_unwritable(request: Request, error: OSError, what: str) -> JSONResponse:

@@ -23,6 +23,10 @@ def notice_signals() -> None:
         handler = signal.getsignal(number)
         if callable(handler):
             signal.signal(number, _Noticed(handler))
+    # a terminal that is closed would end it in the middle of a request; nohup has it ignored, and stays so
+    end = signal.getsignal(signal.SIGTERM)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL and callable(end):
+        signal.signal(signal.SIGHUP, lambda _, frame: end(signal.SIGTERM, frame))
 
 
 class _Noticed:

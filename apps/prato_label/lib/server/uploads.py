@@ -23,6 +23,7 @@ from monailabel.utils.sessions import SessionInfo, Sessions
 from lib.datastore.studies import StudiesDatastore
 from lib.server import checks
 from lib.server.checks import ADMIN, ANNOTATOR, USER
+from prato.data.atomic import why_unwritable
 from prato.data.studies import ENDINGS
 
 router = APIRouter()
@@ -74,7 +75,13 @@ def create_session(
     if sessions is None:
         raise HTTPException(406, "This server keeps no sessions: send the image as file with the inference request.")
     with stored_upload(files[0]) as path:
-        session_id, info = sessions.add_session(str(path), expiry, False)
+        try:
+            session_id, info = sessions.add_session(str(path), expiry, False)
+        except OSError as error:
+            if reason := why_unwritable(error):  # by default it is in the home folder, and not everybody has one
+                where = f"The folder {sessions.store_path} for sessions cannot be written to ({reason})"
+                raise HTTPException(503, f"{where}: name another in MONAI_LABEL_SESSION_PATH, or send the image as file.") from error
+            raise
     return {"session_id": session_id, "session_info": info.to_json()}
 
 

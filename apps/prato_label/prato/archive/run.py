@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -101,8 +102,9 @@ class Run:
             os.fsync(stream.fileno())
 
     def close(self) -> None:
-        """Put the records in order and let go of the folder."""
-        self._rewrite()
+        """Put the records in order and let go of the folder. Where there is no room for that, they stay in the order in which they came."""
+        with suppress(OSError):
+            self._rewrite()
         self._lock.release()
 
     def _check(self) -> None:

@@ -45,7 +45,9 @@ def read_jobs(studies: Path, boxes: Path | None) -> list[Job]:
         if not is_study_id(study) or study.startswith("."):
             raise ArchiveError(f"{study!a:.60} cannot be a study's id: use printable text without slashes, and no dot at its beginning.")
         if study in images:
-            raise ArchiveError(f"Two images are called {study} ({images[study]} and {image}): give ids in a column id of a .csv list.")
+            raise ArchiveError(
+                f"Two images are called {study} ({images[study]} and {image}): give each an id of its own in the column id of a .csv list."
+            )
         images[study] = image.absolute()
     if not images:
         raise ArchiveError(f"{studies} holds no studies: it must be a folder of .nii.gz images, or a list of images.")

@@ -122,9 +122,12 @@ class ModelStore:
             if self.model.is_file():
                 data = self.model.read_bytes()
                 version = version_of(data)
-                if version != current_version(records):
+                if version != (replaced := current_version(records)):
                     kind: Kind = "found" if records else "shipped"
-                    reason = "put there by hand" if records else "the first model here"
+                    reason = "put there by hand, or with a new copy of the app" if records else "the first model here"
+                    if any(r.version == replaced and r.kind in ("trained", "uploaded") for r in records):
+                        again = f"roll back to {replaced} if you want that again"
+                        logger.warning("%s: %s (%s) replaces %s, which is yours: %s", self.model.stem, version, reason, replaced, again)
                     write_bytes(self.file(version), data)
                     records.append(_new_record(version, records, kind, reason))
                     self._write(records)

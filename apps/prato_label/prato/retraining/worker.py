@@ -26,6 +26,7 @@ from prato.retraining.comparison import NothingComparedError
 from prato.retraining.model_store import StoreError
 from prato.retraining.round import TrainingOrder, train_round
 from prato.retraining.training_data import TooFewPatientsError
+from prato.runtime.devices import is_out_of_memory
 from prato.training.fine_tuning import TrainingStopped
 
 #: Errors whose message is written for a person.
@@ -98,6 +99,9 @@ class _Worker:
         except Exception as error:
             if is_disk_full(error):
                 return {"end": "failed", "sentence": "The server's disk is full: free some space on it, then start the training again."}
+            if is_out_of_memory(error):
+                remedy = "end other programs on it, then start the training again."
+                return {"end": "failed", "sentence": f"The server has too little free memory for the training: {remedy}"}
             if (why := why_unwritable(error)) and (what := _folder_of(error, order)):
                 remedy = "give the server write permission there, then start the training again."
                 return {"end": "failed", "sentence": f"The {what} folder cannot be written to ({why}): {remedy}"}

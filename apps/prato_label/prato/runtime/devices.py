@@ -1,4 +1,4 @@
-"""Where networks compute, by the names that command lines and callers give."""
+"""Where networks compute, by the names that command lines and callers give, and whether there was room."""
 
 from __future__ import annotations
 
@@ -18,3 +18,10 @@ def find_device(name: str) -> torch.device:
     device = torch.device(name)
     torch.zeros(1, device=device)
     return device
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether ``error`` says that the machine or its GPU has no memory left; on a CPU, torch has no class of its own for that."""
+    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in ("can't allocate memory", "not enough memory"))
