@@ -62,6 +62,7 @@ def _context(threads: str) -> ForkServerContext:
 def _serve(command: list[str], log: Path, environment: dict[str, str]) -> None:
     """In the forked process: be what ``command`` (a script, or ``monailabel``, and its arguments) would have been on its own."""
     os.setsid()
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # tests that run under nohup have it ignored
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(out, 1)
     os.dup2(out, 2)

@@ -213,5 +213,5 @@ def test_a_transform_that_is_not_linear_is_refused(scene: Any, which: str) -> No
     bent = scene.AddNewNodeByClass("vtkMRMLTransformNode", "breathing")
     bent.SetAndObserveTransformToParent(spline)
     (box if which == "roi" else heart).SetAndObserveTransformNodeID(bent.GetID())
-    with pytest.raises(GeometryError, match="transform breathing, which is not linear: take it out of that"):
+    with pytest.raises(GeometryError, match="transform breathing, which is not linear: remove it from that"):
         roi_to_ijk_box(box, heart)

@@ -90,7 +90,7 @@ def test_a_real_cine_renamed_and_among_decoys(scan: Path, tmp_path: Path) -> Non
         assert [float(v) for v in ds.ImagePositionPatient] == sidecar["dicom"]["image_position_patient"][k]
     drawn = {int(m[1]) for path in (scan.parent / "contours" / scan.name).rglob("*.txt") if (m := re.search(r"IM-0001-(\d+)-", path.name))}
     systole = min({(number - 1) % 20 for number in drawn}, key=lambda t: abs(t - 7))  # the experts drew end diastole and end systole
-    assert abs(int(re.search(r"phase (\d+) as end-systole", " ".join(cine.notes))[1]) - 1 - systole) <= 2
+    assert abs(int(re.search(r"frame (\d+) as end-systole", " ".join(cine.notes))[1]) - 1 - systole) <= 2
     reversed_source = tmp_path / "reversed"
     reversed_source.mkdir()
     for path in files:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from prato.data.nifti import Volume
 from prato.inference.image_stack import ImageStack
 from prato.models.checkpoint import CheckpointError, model_preset, save_model
 from prato.models.click_refiner import INPUTS, PLACED
+from prato.prompts.box import Box
 from prato.prompts.clicks import Stroke
 from prato.refinement.geometry import geometry
 from prato.refinement.refiner import Refiner
@@ -73,12 +74,20 @@ def test_it_changes_more_than_the_clicked_voxel(refiner, image):
     assert refiner.refine(image, start(), [click(1, (75, 65, 2))]).changed > 20
 
 
+def touch(one: Box, other: Box) -> bool:
+    """In one slice, a network's pixel at the border of one region can show a voxel of the other that lies next to it."""
+    (i, j, k), (x, y, z) = one.start, one.stop
+    return Box((max(i - 2, 0), max(j - 2, 0), k), (x + 2, y + 2, z)).intersection(other) is not None
+
+
 @settings(max_examples=25, deadline=None)
+@example((0, 0, 0), (0, 74, 0), 1, 1)
+@example((0, 0, 0), (0, 80, 0), 1, 1)
 @given(places, places, st.integers(0, 3), st.integers(0, 3))
-def test_clicks_whose_regions_do_not_meet_may_come_in_either_order(refiner, image, one, other, first, second):
+def test_clicks_whose_regions_do_not_touch_may_come_in_either_order(refiner, image, one, other, first, second):
     strokes = [click(first, one), click(second, other)]
     alone = [refiner.refine(image, start(), [stroke]).box for stroke in strokes]
-    if all(alone) and alone[0].intersection(alone[1]) is None:
+    if all(alone) and not touch(*alone):
         there, back = (refiner.refine(image, start(), order).mask for order in (strokes, strokes[::-1]))
         assert np.array_equal(there, back)
 
