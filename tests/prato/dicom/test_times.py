@@ -134,6 +134,8 @@ def test_objects_of_one_series_that_follow_each_other(tmp_path: Path, is_concate
         parts.append(ds)
     report = import_dicom(save(tmp_path / "in", parts), tmp_path / "out")
     check(SCAN, report, tmp_path / "out")
+    assert (report.refused, report.left_out) == ([], [])
+    assert only(report, tmp_path / "out")[1]["phases_sorted_by"] == "InstanceNumber"
 
 
 def test_series_of_one_uid_are_told_apart_by_their_numbers(tmp_path: Path) -> None:
@@ -142,7 +144,7 @@ def test_series_of_one_uid_are_told_apart_by_their_numbers(tmp_path: Path) -> No
     for ds in images:
         ds.TriggerTime += 3
     report = import_dicom(save(tmp_path / "in", [*SCAN.images(), *images]), tmp_path / "out")
-    check(replace(SCAN), report, tmp_path / "out")
+    check(SCAN, report, tmp_path / "out")
     assert np.isclose(report.imported[0].step_ms or 0, 100)
 
 
@@ -155,7 +157,9 @@ def test_numbers_that_differ_within_one_series_do_not_tear_it_apart(tmp_path: Pa
     images = SCAN.images()
     for n, ds in enumerate(images):
         ds.SeriesNumber = number(n)
-    check(SCAN, import_dicom(save(tmp_path / "in", images), tmp_path / "out"), tmp_path / "out")
+    report = import_dicom(save(tmp_path / "in", images), tmp_path / "out")
+    check(SCAN, report, tmp_path / "out")
+    assert (report.refused, report.left_out) == ([], [])
 
 
 def test_images_of_many_heartbeats_whose_trigger_times_differ_a_little_are_no_cine(tmp_path: Path) -> None:
@@ -176,4 +180,7 @@ def test_phases_that_were_acquired_one_after_the_other_are_a_cine(tmp_path: Path
     images = SCAN.images()
     for n, ds in enumerate(images):
         ds.AcquisitionTime = f"1011{beat(n % SCAN.phases) * 0.9:09.6f}"
-    check(SCAN, import_dicom(save(tmp_path / "in", images), tmp_path / "out"), tmp_path / "out")
+    report = import_dicom(save(tmp_path / "in", images), tmp_path / "out")
+    check(SCAN, report, tmp_path / "out")
+    assert (report.refused, report.left_out) == ([], [])
+    assert only(report, tmp_path / "out")[1]["phase_times_ms"][:3] == [0, 100, 200]
