@@ -56,7 +56,11 @@ def studies_key(studies: str | Path) -> str:
 
 def _state_file(order: TrainingOrder) -> Path:
     """Of the studies folder of ``order``: what was stopped there goes on although labels of another one were trained on meanwhile."""
-    return round_folder(order.model) / f"state_{studies_key(order.files[0].image.parent) if order.files else 'none'}.pt"
+    path = round_folder(order.model) / f"state_{studies_key(order.files[0].image.parent) if order.files else 'none'}.pt"
+    if not path.exists():
+        with suppress(FileNotFoundError):  # what was stopped when all folders had one state goes to the first that trains
+            (path.parent / "state.pt").rename(path)
+    return path
 
 
 class _Parts:
