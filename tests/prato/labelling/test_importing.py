@@ -65,6 +65,31 @@ def test_a_folder_of_masks_with_the_numbers_of_mnms(folders: tuple[Path, Path]) 
     assert "2 labels have names for their values" in checked.stdout
 
 
+@pytest.mark.parametrize("is_restored", [True, False])
+def test_an_import_that_is_run_again_leaves_what_somebody_restored_or_drew_since(folders: tuple[Path, Path], is_restored: bool) -> None:
+    studies, masks = folders
+    versions, grid = LabelVersions(studies, "a"), read_volume(studies / "a.nii.gz")
+    drawn = heart()
+    drawn[:, :, 0] = 0
+    versions.save(grid.with_array(drawn), {"annotator": "Ada"})
+    put(masks, "a_gt.nii.gz", MNMS, studies)
+    assert run(app, "import", studies, masks, "--convention", "mnms").exit_code == 0
+    if is_restored:
+        assert run(app, "restore", studies, "a", 1).exit_code == 0
+    else:
+        drawn[:, :, 1] = 0
+        versions.save(grid.with_array(drawn), {"annotator": "Bob"})
+    put(masks, "c_gt.nii.gz", MNMS, studies)
+    again = run(app, "import", studies, masks, "--convention", "mnms")
+    assert (again.exit_code, "1 labels are stored." in again.stdout) == (1, True)
+    sentence = "It was imported before, as version 2, and the label was replaced since: restore that version if you want it back."
+    assert f"a_gt.nii.gz is left out: {sentence}" in again.stderr
+    assert [version.version for version in versions.all()] == [1, 2, 3]
+    versions.remove()
+    assert run(app, "import", studies, masks, "--convention", "mnms").exit_code == 0
+    assert versions.read_volume(4).array.any()  # where there is no label, nothing is replaced
+
+
 def test_what_was_there_before_stays_a_version(folders: tuple[Path, Path]) -> None:
     studies, masks = folders
     put(studies / "labels" / "final", "a.nii.gz", MNMS, studies)

@@ -6,7 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,11 +18,11 @@ from prato.data.label_anatomy import judge_anatomy
 from prato.data.label_check import check_label, read_label_volume
 from prato.data.label_names import LABEL_INFO, ContradictedLabelError, LabelError
 from prato.data.label_records import recorded_label_info, recorded_proposal_model
-from prato.data.nifti import Volume
+from prato.data.nifti import Volume, VolumeError
 from prato.data.stack import slice_axis
 from prato.data.studies import OTHER_FORMATS, compose, find_files, require_folder
 from prato.labelling.phases import phase_count, phase_of, trusted_phases
-from prato.labelling.records import State
+from prato.labelling.records import LabelVersionError, State
 from prato.labelling.versions import LabelVersions
 
 #: What exports call one phase of a cine, counted from 1; of ``<name>_4d`` without its ending.
@@ -124,7 +124,8 @@ def import_mask(
     same already.
 
     Of a cine's mask, the phases that hold a structure and are not as the label has them already are stored; the label's other phases stay
-    as they are. Phases that are still what a model proposed are stored as proposals: nobody has drawn them.
+    as they are. Phases that are still what a model proposed are stored as proposals: nobody has drawn them. What was imported before is
+    not stored again over what somebody drew, or restored, since.
 
     Args:
         image: of the study, in the studies folder.
@@ -134,7 +135,7 @@ def import_mask(
     Raises:
         VolumeError: the image cannot be read.
         LabelError: the image has no such phase, or the mask is of one and its name does not say which; it is empty, or holds nothing new
-            but a model's proposal; it does not fit its image or these names, or cannot be what they say, by where its structures lie.
+            but a model's proposal, or but what was imported before and has been replaced since; it does not fit its image or these names, or cannot be what they say, by where its structures lie.
         OSError: no space, no permission.
     """
     cine = read_cine(image)
@@ -158,6 +159,8 @@ def import_mask(
         stored = versions.read_volume(current.version).array
         trusted = set(trusted_phases(current.phases)) if accept_proposals else set(drawn)
         drawn = [number for number in drawn if number not in trusted or not _is_same(voxels, stored, number)]
+    before = {} if current is None else _imported_before(versions, voxels, drawn, accept_proposals)
+    drawn = [number for number in drawn if number not in before]
     path = find_files(image.parent / "labels" / "original").files.get(owner.study)
     proposal = None if path is None or accept_proposals else _read_proposal(grid, path)
     states: dict[int, State] = {n: "proposed" if _is_same(voxels, proposal, n) else "corrected" for n in drawn}
@@ -170,7 +173,23 @@ def import_mask(
         raise LabelError(
             "All that is new in it equals the model's proposal: correct it, or import it with --accept-proposals if it is right."
         )
+    if before:
+        earlier = f"It was imported before, as version {max(before.values())}, and the label was replaced since"
+        raise LabelError(f"{earlier}: restore that version if you want it back.")
     return {}
+
+
+def _imported_before(versions: LabelVersions, voxels: np.ndarray, numbers: Iterable[int], accept_proposals: bool) -> dict[int, int]:
+    """The phases, of ``numbers``, that an earlier import stored as they are in ``voxels``, and its version: as drawn ones, where proposals
+    are accepted."""
+    found: dict[int, int] = {}
+    for version in versions.all():
+        own = {n: phase for n, phase in version.phases.items() if phase.version == version.version and "imported_from" in version.params}
+        if same := [n for n in numbers if n in own and (own[n].is_trusted or not accept_proposals)]:
+            with suppress(VolumeError, LabelVersionError):  # a file that is damaged says nothing
+                stored = versions.read_volume(version.version).array
+                found |= {n: version.version for n in same if _is_same(voxels, stored, n)}
+    return found
 
 
 def _place_mask(cine: Cine, owner: MaskOwner, label: Volume, names: Any) -> np.ndarray:
