@@ -14,6 +14,7 @@ import lib.datastore.entries
 import lib.datastore.studies
 from lib.activelearning.studies import list_unlabelled
 from lib.datastore.studies import StudiesDatastore
+from lib.server.page.state import _studies
 from lib.server.page.study import show_study
 from prato.data.cine import write_cine
 from prato.data.nifti import read_volume, write_volume
@@ -94,6 +95,35 @@ def test_an_image_that_is_replaced_makes_its_label_unfit(
     store.refresh()
     assert warnings(store) == [] and list(list_unlabelled(store)) == ["b"]
     assert doubted == ["a"] * 3
+
+
+def test_a_proposal_is_not_shown_with_an_image_that_took_the_place_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the same grid, contours and volumes of the one heart lay over the other."""
+    image = write_study(tmp_path / "a.nii.gz")
+    label = tmp_path.parent / f"{tmp_path.name}_label.nii.gz"
+    write_volume(label, heart(), read_volume(image).affine)
+    store, before = served(tmp_path, monkeypatch), image.read_bytes()
+    app = cast(Any, SimpleNamespace(datastore=lambda: store, info=lambda: {"name": "", "version": "", "models": {}}))
+
+    def shown() -> tuple[bool, str | None, bool]:
+        page = show_study(app, "a")
+        return bool(page.state()["volumes_ml"]), page.state()["fault"], bool(_studies(app)["listed"][0]["tags"])
+
+    store.submit_label("a", str(label), "original", {"model": "m"})
+    assert shown() == (True, None, True)
+    write_study(image, seed=1)
+    assert shown()[0] is False  # at once
+    store.refresh()
+    replaced = "The image of a was replaced after a model proposed this label: start a batch inference for a new one."
+    assert shown() == (False, replaced, False)
+    assert {"fits": False, "warnings": [replaced]}.items() <= store.get_label_info("a", "original").items()
+    image.write_bytes(before)  # a copy of its own image
+    store.refresh()
+    assert shown() == (True, None, True)
+    write_study(image, seed=1)
+    store.submit_label("a", str(label), "original", {"model": "m"})
+    store.refresh()
+    assert shown() == (True, None, True)
 
 
 def test_two_servers_of_which_one_cannot_read_an_image_do_not_write_the_list_in_turns(

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from prato.data.cine import CineHead
 from prato.data.ed_es import named_ed_es
 from prato.data.studies import ManifestError, load_manifest
 from prato.labelling.doubts import LabelDoubts, doubt_label
-from prato.labelling.files import SUFFIX
+from prato.labelling.files import SUFFIX, sha256
 from prato.labelling.records import UnknownVersionError, Version
 from prato.labelling.restoring import convert_found_label
 from prato.labelling.versions import LabelVersions
@@ -25,7 +26,7 @@ from prato.labelling.versions import LabelVersions
 logger = logging.getLogger(__name__)
 #: The header of an image that lies in the folder; a sentence where it cannot be read; None of an image that is not here (yet).
 Head = CineHead | str | None
-#: What the list says of the check of a label, and of which header of an image.
+#: What the list says of the check of a label, and of which header of an image; of a proposal's, of which file.
 _CHECK = ("warnings", "fits", "checked")
 
 
@@ -102,7 +103,8 @@ def label_entry(folder: str, study: str, tag: str, label: DataModel, image: Call
     found is stored as what it means. ``image`` says where the study's image lies, and fetches one that is not here; ``head`` does not.
     """
     if tag == DefaultLabelTag.ORIGINAL.value:
-        return label
+        info = label.info if head() is None else check_proposal(study, label.info, Path(image()))
+        return label if info is label.info else DataModel(info=info, ext=label.ext)
     try:
         versions = LabelVersions(folder, study, tag)
     except UnknownVersionError:  # a file may have a name that a submission may not
@@ -143,6 +145,22 @@ def describe_label(versions: LabelVersions, known: Mapping[str, Any], head: Head
         doubts = _doubt(versions, current, head)
         check = {"warnings": [*doubts.warnings], "fits": doubts.fits, "checked": head.digest if isinstance(head, CineHead) else None}
     return DataModel(info={**current.params, **info, **check}, ext=ending)
+
+
+def check_proposal(study: str, info: dict[str, Any], image: Path) -> dict[str, Any]:
+    """``info``, what the list says of a model's proposal, with whether it belongs to the file ``image``: to one that has taken the place of
+    its own, it does not. A copy of its own is its own. What does not say which it was made of, as what was put there, is left as it is.
+    """
+    made_of = info.get("image_sha256")
+    if made_of is None:
+        return info
+    stat = image.stat()
+    checked = f"{stat.st_mtime_ns} {stat.st_ino} {stat.st_size}"
+    if info.get("checked") == checked:
+        return info
+    fits = sha256(image.read_bytes()) == made_of
+    replaced = f"The image of {study} was replaced after a model proposed this label: start a batch inference for a new one."
+    return {**info, "warnings": [] if fits else [replaced], "fits": fits, "checked": checked}
 
 
 def _doubt(versions: LabelVersions, current: Version, head: Head) -> LabelDoubts:

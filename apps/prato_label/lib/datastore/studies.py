@@ -14,7 +14,7 @@ from monailabel.config import settings
 from monailabel.datastore.local import DataModel, ImageLabelModel
 from monailabel.interfaces.datastore import DefaultLabelTag
 
-from lib.datastore.entries import phases_info
+from lib.datastore.entries import check_proposal, phases_info
 from lib.datastore.index import DurableIndex
 from lib.datastore.label_check import http_errors, merge_proposals, read_submitted_label
 from lib.datastore.plain_json import require_plain_json
@@ -171,11 +171,10 @@ class StudiesDatastore(DurableIndex):
         self._get_study(image_id)
         self.require_folder()
         tag = _check_name(str(getattr(label_tag, "value", label_tag)), "A label's tag")
-        info = _check_params(label_info)
+        info, image = _check_params(label_info), Path(self.get_image_uri(image_id))
         with http_errors():
-            label = read_submitted_label(image_id, Path(self.get_image_uri(image_id)), Path(label_filename), info)
-            voxels = voxel_counts(label.array)
-            if tag == DefaultLabelTag.FINAL.value and label.array.ndim == 3 and not voxels:
+            label = read_submitted_label(image_id, image, Path(label_filename), info)
+            if tag == DefaultLabelTag.FINAL.value and label.array.ndim == 3 and not label.array.any():
                 raise LabelError(f"The label for {image_id} is empty: draw at least one structure before submitting it.")
             if info.get("label_info"):
                 info["label_info"] = LABEL_INFO  # of the values as they are stored from now on
@@ -190,8 +189,9 @@ class StudiesDatastore(DurableIndex):
             data = gzip_bytes(volume_bytes(label))
             make_folder(path.parent)  # somebody may have removed all labels
             info |= {"ts": int(time.time()), "name": path.name, "voxels": voxel_counts(label.array), "sha256": sha256(data)}
+            info.setdefault("image_sha256", sha256(image.read_bytes()))
             with stage_bytes(path, data), self.changed_list():
-                self._get_study(image_id).labels[tag] = DataModel(info=info, ext=SUFFIX)
+                self._get_study(image_id).labels[tag] = DataModel(info=check_proposal(image_id, info, image), ext=SUFFIX)
         return None
 
     def versions(self, image_id: str, label_tag: str) -> LabelVersions:

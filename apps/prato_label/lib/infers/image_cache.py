@@ -46,7 +46,7 @@ class ImageCache:
             return found
         volume = read_volume(path)
         volume.array.setflags(write=False)  # it is shared
-        if content is None or _digest(path) != content:  # it was replaced meanwhile, and nobody knows what was read
+        if content is None or content_digest(path) != content:  # it was replaced meanwhile, and nobody knows what was read
             return ImageStack(volume)
         return self._keep(content, ImageStack(volume, self.features, content, lambda: self._measure(content)))
 
@@ -66,7 +66,7 @@ class ImageCache:
         if isinstance(found, Cine):
             return found if found.name == path.name else replace(found, name=path.name)  # a copy: messages are about the file at ``path``
         cine = read_cine(path, token)
-        return cine if content is None or _digest(path) != content else self._keep(content, cine)
+        return cine if content is None or content_digest(path) != content else self._keep(content, cine)
 
     def read_phase(self, path: Path, phase: int | None) -> ImageStack:
         """As :meth:`read`; of a cine, its ``phase``.
@@ -79,7 +79,7 @@ class ImageCache:
 
     def _find(self, path: Path) -> tuple[str | None, ImageStack | Cine | None]:
         """What says which image lies at ``path``, and that image where it is at hand."""
-        content = _digest(path)
+        content = content_digest(path)
         with self._lock:
             return content, None if content is None else self._images.get(content)
 
@@ -95,7 +95,7 @@ class ImageCache:
                 self._images[content] = self._images[content]
 
 
-def _digest(path: Path) -> str | None:
+def content_digest(path: Path) -> str | None:
     """The file's SHA-256; None where it cannot be read, which ``read_volume`` puts into words."""
     digest = hashlib.sha256()
     try:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from fastapi import HTTPException
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 
-from lib.infers.image_cache import images
+from lib.infers.image_cache import content_digest, images
 from lib.infers.inference_queue import inference_queue
 from lib.infers.live_predictor import LivePredictor, run_in_compute_thread
 from lib.infers.result_files import write_mask
@@ -132,7 +132,9 @@ class Batch:
 
     def _segment(self, study: str) -> None:
         self._runner.wait()
-        image = images.read_study(Path(self._datastore.get_image_uri(study)), self._runner.token)
+        path = Path(self._datastore.get_image_uri(study))
+        made_of = content_digest(path)  # before it is read: the proposal is not of an image that takes its place meanwhile
+        image = images.read_study(path, self._runner.token)
         prediction: Prediction | CinePrediction
         if isinstance(image, Cine):
             prediction = self._predictor.predict_cine_with(self._runner, self.order.device, image, self.order.prune)
@@ -143,7 +145,8 @@ class Batch:
         try:
             reply = {**prediction.reply(), "device": self.order.device}
             self._runner.token.raise_if_cancelled()  # as late as possible: nothing is stored once the batch was stopped
-            self._datastore.save_label(study, file, DefaultLabelTag.ORIGINAL.value, {"model": self.order.model, "params": reply})
+            info = {"model": self.order.model, "params": reply, "image_sha256": made_of}
+            self._datastore.save_label(study, file, DefaultLabelTag.ORIGINAL.value, info)
             if prediction.warnings:
                 self.warned = {**self.warned, study: list(prediction.warnings)}
         finally:

@@ -135,7 +135,8 @@ def import_mask(
     Raises:
         VolumeError: the image cannot be read.
         LabelError: the image has no such phase, or the mask is of one and its name does not say which; it is empty, or holds nothing new
-            but a model's proposal, or but what was imported before and has been replaced since; it does not fit its image or these names, or cannot be what they say, by where its structures lie.
+            but a model's proposal, or what was imported before and replaced since; it does not fit its image or these names, or cannot be
+            what they say, by where its structures lie.
         OSError: no space, no permission.
     """
     cine = read_cine(image)

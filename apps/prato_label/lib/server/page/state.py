@@ -39,7 +39,9 @@ def _studies(app: MONAILabelApp) -> dict[str, Any]:
     ids = sorted(store.list_images())
     listed = []
     for study in ids[:_STUDIES]:
-        tags = sorted(store.get_labels_by_image_id(study))
+        known = store.get_labels_by_image_id(study)
+        # a proposal of an image that was replaced is none of this study's; a final label is somebody's work
+        tags = sorted(tag for tag in known if tag != "original" or store.get_label_info(study, tag).get("fits", True))
         annotator = store.get_label_info(study, "final").get("annotator") if "final" in tags else None
         phases = store.get_image_info(study).get("phases", 1)
         listed.append({"id": study, "tags": tags, "annotator": str(annotator) if annotator else "", "phases": phases})

@@ -11,6 +11,7 @@ from fastapi import HTTPException
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import DefaultLabelTag
 
+from lib.datastore.entries import check_proposal
 from lib.datastore.label_check import http_errors
 from lib.datastore.studies import StudiesDatastore
 from lib.server import checks
@@ -125,6 +126,8 @@ def _compute(store: StudiesDatastore, study: str, path: Path, label: ShownLabel 
     cine, name = read_cine(path), f"The label for {study}"
     if label is None:
         return StudyView.of(cine, None)
+    if label.version is None and label.warnings:
+        return StudyView.of(cine, None, label.warnings[0])
     try:
         if label.version is not None:
             return StudyView.of(cine, store.versions(study, label.tag).read_mask(label.version.version, cine.grid()).array)
@@ -143,7 +146,8 @@ def _find_label(store: StudiesDatastore, study: str) -> ShownLabel | None:
         return ShownLabel(_FINAL, versions.current_path(), current.sha256, current, warnings)
     if _ORIGINAL in store.get_labels_by_image_id(study):
         path = Path(store.get_label_uri(study, _ORIGINAL))
-        return ShownLabel(_ORIGINAL, path, repr(file_stamp(path)), None)
+        info = check_proposal(study, store.get_label_info(study, _ORIGINAL), Path(store.get_image_uri(study)))
+        return ShownLabel(_ORIGINAL, path, repr(file_stamp(path)), None, () if info.get("fits", True) else tuple(info["warnings"]))
     return None
 
 
