@@ -18,6 +18,7 @@ from fastapi import HTTPException
 import lib.datastore.entries
 import lib.datastore.index
 import lib.datastore.studies
+from lib.datastore.pacs import PacsDatastore
 from lib.datastore.studies import StudiesDatastore
 from prato.data.atomic import stage_bytes
 from prato.data.cine import write_cine
@@ -26,6 +27,7 @@ from prato.data.studies import Manifest, Study, save_manifest
 from prato.exchange.staging import staging_folder
 from prato.labelling.records import LabelVersionError
 from prato.labelling.versions import LabelVersions
+from prato_server.settings import load_settings
 
 AFFINE = np.diag([-1.5, -1.5, 8.0, 1.0])
 MASK = np.full((8, 7, 3), 2, np.uint8)
@@ -107,6 +109,14 @@ def test_a_folder_without_an_image_is_said_to_have_none(
     messages = [record.getMessage() for record in caplog.records]
     assert f"{tmp_path} holds no image yet: put NIfTI files (.nii.gz, .nii) into it, or upload them." in messages
     assert any(message.startswith("scan.nrrd is left out: its format is not read") for message in messages)
+
+
+def test_who_serves_a_pacs_is_not_told_to_put_files_into_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("PRATO_LABEL_PACS_FOLDER", str(tmp_path / "kept"))
+    PacsDatastore("http://127.0.0.1:9/nowhere", load_settings(), {}).close()
+    assert "holds no image" not in caplog.text
 
 
 def test_a_new_folder_is_no_reason_to_warn(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

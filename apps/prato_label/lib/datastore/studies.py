@@ -55,7 +55,7 @@ class StudiesDatastore(DurableIndex):
             auto_reload=settings.MONAI_LABEL_DATASTORE_AUTO_RELOAD,
             read_only=settings.MONAI_LABEL_DATASTORE_READ_ONLY,
         )
-        if not self._datastore.objects:
+        if not self._datastore.objects and self.pacs_state() is None:
             logger.warning("%s holds no image yet: put NIfTI files (%s) into it, or upload them.", studies, ", ".join(ENDINGS))
         if self._auto_reload:
             # the stock handler sees no file that arrives whole, by a rename, nor any in a folder whose name reads as a pattern
