@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -28,6 +30,27 @@ class WithoutImages(Pacs):
 
     def image(self, study: str, series: str, instance: str) -> Dataset:
         raise PacsError("The PACS cannot be reached.", True)
+
+
+class CutLists(Pacs):
+    """Lists the first of all series alone, and does not say that it is all."""
+
+    def search_series(self, filters: Mapping[str, Any]) -> tuple[list[Dataset], bool]:
+        return super().search_series(filters)[0][:1], False
+
+
+def test_what_a_list_that_was_cut_does_not_name_is_not_forgotten_and_the_fault_is_told(
+    orthanc: Orthanc, pacs: Pacs, tmp_path: Path
+) -> None:
+    for study in "ab":
+        orthanc.add([ds for number in (1, 2) for ds in replace(SCAN, study=study, number=number, patient=study).images()])
+    Catalog(pacs, tmp_path, FILTERS).refresh()
+    catalog = Catalog(CutLists(orthanc.url, USER, PASSWORD), tmp_path, FILTERS)
+    before = catalog.cines()
+    assert len({cine.study_instance_uid for cine in before.values()}) == 2
+    with pytest.raises(PacsError, match="lists 1 series, and may hold more than it lists at once: raise the limit of its lists"):
+        catalog.refresh()
+    assert catalog.cines() == before == Catalog(pacs, tmp_path, FILTERS).cines()
 
 
 def test_an_examination_whose_images_could_not_be_compared_is_looked_at_again(orthanc: Orthanc, pacs: Pacs, tmp_path: Path) -> None:

@@ -160,7 +160,7 @@ class PacsDatastore(StudiesDatastore):
             self._fault = None
             return _REFRESH_S
         except OSError as error:  # PacsError is one
-            self._tell(str(error), f"The studies in the PACS cannot be listed now: {error}")
+            self._tell(str(error), f"The studies in the PACS cannot all be listed now: {error}")
             self.refresh()  # what was found before the fault
             return _REFRESH_S if isinstance(error, PacsError) and not error.is_general else _AGAIN_S
 

@@ -80,23 +80,27 @@ class Catalog:
         An examination that is gone is forgotten. What was found before a fault is kept.
 
         Raises:
-            PacsError: the PACS cannot be asked, or not of one of the examinations, after all others were looked at.
+            PacsError: the PACS cannot be asked; after all others were looked at, one of the examinations cannot, or its list may be cut.
             OSError: the folder cannot be written to.
         """
         before = self.cines()
         counts: dict[str, dict[str, int]] = defaultdict(dict)
-        for series in self._pacs.search_series(self._filters):
+        listed, is_whole = self._pacs.search_series(self._filters)
+        for series in listed:
             study, uid = str(series.get("StudyInstanceUID") or ""), str(series.get("SeriesInstanceUID") or "")
             if study and uid:
                 counts[study][uid] = int(series.get("NumberOfSeriesRelatedInstances") or 0)
-        for study in [study for study in self._known if study not in counts]:
+        for study in [study for study in self._known if is_whole and study not in counts]:
             with self._lock:
                 del self._known[study]
             self._path(study).unlink(missing_ok=True)
-        fault = None
+        limited = f"The PACS lists {len(listed)} series, and may hold more than it lists at once"
+        wanted = "raise the limit of its lists, or narrow the search with MONAI_LABEL_DICOMWEB_SEARCH_FILTER"
+        fault = None if is_whole else PacsError(f"{limited}: {wanted}.")
         for study, series_counts in counts.items():
             known = self._known.get(study)
-            if known is not None and known.series == series_counts:
+            is_part = known is not None and not is_whole and series_counts.items() <= known.series.items()
+            if known is not None and (is_part or known.series == series_counts):
                 continue
             try:
                 cines = self._look_at(study, list(series_counts), known.cines if known is not None else ())

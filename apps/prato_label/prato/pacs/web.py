@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -48,7 +49,15 @@ class GoneError(PacsError):
 
 
 class _BoundedSession(requests.Session):
-    """Reads no answer for longer than ``_WHOLE_S``, however slowly it drips, and none larger than ``_MAX_BYTES``."""
+    """Reads no answer for longer than ``_WHOLE_S``, however slowly it drips, and none larger than ``_MAX_BYTES``.
+
+    Attributes:
+        last: ``warning`` is what the answer that each thread has got last said beside it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = threading.local()
 
     def request(self, method: str, url: str | bytes, *arguments: Any, **options: Any) -> requests.Response:
         options.update(stream=True, timeout=(_CONNECT_S, _READ_S))
@@ -64,6 +73,7 @@ class _BoundedSession(requests.Session):
                 if len(content) > _MAX_BYTES:
                     raise ValueError("an answer without end")
         response._content = bytes(content)
+        self.last.warning = response.headers.get("Warning", "")
         return response
 
 
@@ -87,7 +97,7 @@ class Pacs:
 
     def __init__(self, url: str, user: str | None = None, password: str | None = None, token: str | None = None) -> None:
         self.url = url.rstrip("/")
-        session = _BoundedSession()
+        self._session = session = _BoundedSession()
         if user:
             session.auth = requests.auth.HTTPBasicAuth(user.encode(), (password or "").encode())
         elif token:
@@ -98,31 +108,37 @@ class Pacs:
             raise PacsError("The PACS's address is not valid: it must be like http://pacs:8042/dicom-web.") from error
         self._client.set_http_retry_params(retry=False)
 
-    def search_series(self, filters: Mapping[str, Any]) -> list[Dataset]:
-        """Study and series UIDs, and number of images, of every series that ``filters`` (by DICOM's names) let through.
+    def search_series(self, filters: Mapping[str, Any]) -> tuple[list[Dataset], bool]:
+        """Study and series UIDs, and number of images, of every series that ``filters`` (by DICOM's names) let through, and whether these
+        are all: of a list that the service has cut, it may know no way to tell the rest.
 
         Raises:
             PacsError: as all methods.
         """
         fields = ["NumberOfSeriesRelatedInstances"]
         found: list[Dataset] = []
+        first: list[str] | None = None
         with self._sentences("the list of its series"):
             # until an answer brings nothing new: any service may cut its answers anywhere, and what arrives meanwhile moves what was told
             # into the next one. Not the client's own loop, which a PACS that ignores "offset" would keep for ever
             until = time.monotonic() + _LIST_S
             while time.monotonic() < until:
+                is_round = len(found) % _ROUND == 0  # a round number of series may be a part
                 try:
                     page = self._client.search_for_series(search_filters=dict(filters), fields=fields, offset=len(found) or None)
                 except requests.exceptions.HTTPError as error:
-                    # so some services say that nothing is there, or that they know no "offset"; a round number of series may be a part
-                    if error.response is None or error.response.status_code not in (400, 404) or len(found) % _ROUND == 0:
+                    # so some services say that nothing is there, or that they know no "offset"
+                    if error.response is None or error.response.status_code not in (400, 404) or not found:
                         raise
-                    return found
+                    return found, not is_round
                 known = {str(series.SeriesInstanceUID) for series in found}
-                new = [series for series in map(_dataset, page) if str(series.SeriesInstanceUID) not in known]
-                found += new
-                if not new:
-                    return found
+                told = [*map(_dataset, page)]
+                uids = [str(series.SeriesInstanceUID) for series in told]
+                found += [series for series, uid in zip(told, uids) if uid not in known]
+                if known.issuperset(uids):
+                    is_repeated = bool(uids) and uids == first
+                    return found, not (is_repeated and is_round) and "additional results" not in self._session.last.warning.lower()
+                first = first or uids
             raise requests.exceptions.Timeout("a list without end")
 
     def series_headers(self, study: str, series: str) -> list[Dataset]:
