@@ -93,7 +93,8 @@ def test_of_many_at_the_same_moment_one_is_taken(bench: Bench) -> None:
     assert task["progress"]["total_steps"] == LONG
     assert task["progress"]["eta_seconds"] > task["progress"]["seconds"] > 0
     assert "step" in task["details"][-1]
-    assert os.getpriority(os.PRIO_PROCESS, bench.queue.worker_pid) > os.getpriority(os.PRIO_PROCESS, 0)
+    niceness, own = (os.getpriority(os.PRIO_PROCESS, pid) for pid in (bench.queue.worker_pid, 0))
+    assert niceness == min(own + 1, 19)  # which is as low as a priority can be, also that of these tests
 
 
 @pytest.mark.slow
