@@ -31,7 +31,22 @@ _PHASE = re.compile(r"(.+)_frame(\d+)")
 _BEHIND = re.compile(r"(?i)(?<=[^\W_])[_-](gt|seg|segmentation|label|labels|mask)$")
 _IN_FRONT = re.compile(r"(?i)^(gt|seg|segmentation|label|labels|mask)[_-](?=\w)")
 
+_DICOM_ENDINGS = (".dcm", ".ima")
 _UNREAD = "its format is not read: save it as .nii.gz, for instance with 3D Slicer"
+
+
+class FoundMasks(NamedTuple):
+    """The masks of a folder.
+
+    Attributes:
+        files: by what they are of.
+        dicom: what may be DICOM, whose images say what it is of.
+        strangers: other files that may be masks, and why they are of no study.
+    """
+
+    files: dict[MaskOwner, Path]
+    dicom: list[Path]
+    strangers: dict[Path, str]
 
 
 class MaskOwner(NamedTuple):
@@ -53,8 +68,8 @@ def find_images(studies: Path) -> dict[str, Path]:
     return found
 
 
-def match_masks(masks: Path, studies: Iterable[str]) -> tuple[dict[MaskOwner, Path], dict[Path, str]]:
-    """The masks in ``masks``, or in its sub-folders, by what they are of, and why other files that may be masks are of no study.
+def match_masks(masks: Path, studies: Iterable[str]) -> FoundMasks:
+    """The masks in ``masks``, or in its sub-folders.
 
     A mask is named like its study, but for a word such as ``_gt`` or ``label_``; or it is so called and lies in a folder whose name stands
     before it in the study's: ``A0S9V9/sa_ED_gt.nii.gz`` is of ``A0S9V9_sa_ED``. Where no study has that name, ``a_frame08`` is phase 7 of
@@ -68,7 +83,9 @@ def match_masks(masks: Path, studies: Iterable[str]) -> tuple[dict[MaskOwner, Pa
         raise LabelError(f"{masks} is not a folder: name one that holds masks.")
     known, found = _Known(studies), dict[MaskOwner, Path]()
     folders = [masks, *sorted(folder for folder in masks.rglob("*") if folder.is_dir())]
-    strangers = {path: _UNREAD for path in _files(folders) if split_ending(path.name) is None and _is_unread(path)}
+    others = [path for path in _files(folders) if split_ending(path.name) is None]
+    dicom = dict.fromkeys(filter(_is_dicom, others))
+    strangers = {path: _UNREAD for path in others if path not in dicom and path.name.lower().endswith((*OTHER_FORMATS, *ENDINGS))}
     for path in filter(lambda path: split_ending(path.name), _files(folders)):
         plain = (split_ending(path.name) or (path.name, ""))[0]
         # also with letters and accents in one: an accent by itself is no letter that a word may stand behind
@@ -87,10 +104,10 @@ def match_masks(masks: Path, studies: Iterable[str]) -> tuple[dict[MaskOwner, Pa
             raise LabelError(f"{path} is called as if phases counted from 0, but the first is frame01: rename all masks of {study}.")
         if phase is not None and (whole := found.get(MaskOwner(study))):
             raise LabelError(f"{whole} is of all {study}, and {path} of a phase of it: keep only one of them in the folder.")
-    if not found:
+    if not found and not dicom:
         unread = next((f" ({path.name} is none: {why})" for path, why in sorted(strangers.items()) if why == _UNREAD), "")
         raise LabelError(f"{masks} holds no mask that is named like a study, such as {known.first}_gt.nii.gz{unread}.")
-    return found, strangers
+    return FoundMasks(found, list(dicom), strangers)
 
 
 class _Known:
@@ -118,32 +135,50 @@ def _find_owner(names: Iterable[str], known: _Known) -> MaskOwner | None:
 
 
 def import_mask(
-    image: Path, owner: MaskOwner, mask: Path, names: Mapping[str, str], params: dict[str, Any], accept_proposals: bool = False
+    image: Path, owner: MaskOwner, mask: Path, names: Mapping[str, str] | None, params: dict[str, Any], accept_proposals: bool = False
 ) -> dict[int, State]:
-    """Store the file ``mask`` as the label of its ``owner``; returns the states of the phases that were stored, none where the label is the
-    same already.
+    """Store the file ``mask`` as the label of its ``owner``, as :func:`store_mask` does.
+
+    Args:
+        image: of the study, in the studies folder.
+        names: value -> structure; None where nobody has said so: the file has to.
+
+    Raises:
+        VolumeError: the image cannot be read.
+        LabelError: the image has no such phase, or the mask is of one and its name does not say which; it does not fit its image or these
+            names; or as :func:`store_mask`.
+        OSError: no space, no permission.
+    """
+    cine = read_cine(image)
+    if mask.name.endswith(NIFTI_ENDINGS):
+        label, own_names = read_label_volume(mask, "It"), None
+    else:
+        label, own_names = read_mask(mask)
+    if not (own_names or names):
+        raise LabelError("Nothing says what its values mean: name their convention with --convention.")
+    voxels = _place_mask(cine, owner, label, own_names or names)
+    return store_mask(image, cine.grid(), owner.study, voxels, params, accept_proposals)
+
+
+def store_mask(
+    image: Path, grid: Volume, study: str, voxels: np.ndarray, params: dict[str, Any], accept_proposals: bool = False
+) -> dict[int, State]:
+    """Store ``voxels`` as the label of ``study``; returns the states of the phases that were stored, none where the label is the same
+    already.
 
     Of a cine's mask, the phases that hold a structure and are not as the label has them already are stored; the label's other phases stay
     as they are. Phases that are still what a model proposed are stored as proposals: nobody has drawn them.
 
     Args:
-        image: of the study, in the studies folder.
-        names: value -> structure. params: stored with it.
+        image: of the study, in the studies folder, on ``grid``.
+        voxels: checked, of the shape of ``grid`` and with our values.
+        params: stored with it.
         accept_proposals: somebody has found the proposals right as they are, so that they count as drawn, too.
 
     Raises:
-        VolumeError: the image cannot be read.
-        LabelError: the image has no such phase, or the mask is of one and its name does not say which; it is empty, or holds nothing new
-            but a model's proposal; it does not fit its image or these names, or cannot be what they say, by where its structures lie.
+        LabelError: it is empty, or holds nothing new but a model's proposal, or cannot be what it says, by where its structures lie.
         OSError: no space, no permission.
     """
-    cine = read_cine(image)
-    grid = cine.grid()
-    if mask.name.endswith(NIFTI_ENDINGS):
-        label, own_names = read_label_volume(mask, "It"), None
-    else:
-        label, own_names = read_mask(mask)
-    voxels = _place_mask(cine, owner, label, own_names or names)
     if not voxels.any():
         raise LabelError("It is empty: there is nothing to learn from it.")
     drawn = [number for number in range(phase_count(voxels)) if phase_of(voxels, number).any()]
@@ -151,14 +186,14 @@ def import_mask(
         anatomy = judge_anatomy(phase_of(voxels, number), slice_axis(grid.array.shape[:3], grid.spacing))
         if anatomy.verdict == "contradicted":
             where = f"in phase {number}, " if phase_count(voxels) > 1 else ""
-            raise ContradictedLabelError(f"With this convention, {where}{anatomy.sentence}")
-    versions = LabelVersions(image.parent, owner.study)
+            raise ContradictedLabelError(f"With these names, {where}{anatomy.sentence}")
+    versions = LabelVersions(image.parent, study)
     current = versions.current()
     if current is not None and current.origin != "found":
         stored = versions.read_volume(current.version).array
         trusted = set(trusted_phases(current.phases)) if accept_proposals else set(drawn)
         drawn = [number for number in drawn if number not in trusted or not _is_same(voxels, stored, number)]
-    path = find_files(image.parent / "labels" / "original").files.get(owner.study)
+    path = find_files(image.parent / "labels" / "original").files.get(study)
     proposal = None if path is None or accept_proposals else _read_proposal(grid, path)
     states: dict[int, State] = {n: "proposed" if _is_same(voxels, proposal, n) else "corrected" for n in drawn}
     if "corrected" in states.values():
@@ -229,9 +264,9 @@ def _files(folders: Iterable[Path]) -> Iterator[Path]:
     )
 
 
-def _is_unread(path: Path) -> bool:
-    """Whether ``path`` looks like a mask in a format that is not read, be it DICOM of any name."""
-    if path.name.lower().endswith((*OTHER_FORMATS, *ENDINGS)):
+def _is_dicom(path: Path) -> bool:
+    """Whether ``path`` is DICOM of any name, or is called so."""
+    if path.name.lower().endswith(_DICOM_ENDINGS):
         return True
     try:
         with path.open("rb") if path.is_file() else nullcontext() as file:
