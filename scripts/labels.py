@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from prato.data.atomic import first_line, write_bytes
 from prato.data.cases import load_training_cases
 from prato.data.label_names import CONVENTIONS, read_convention
 from prato.data.studies import ENDINGS, find_files, find_labelled_studies, printed, require_folder
-from prato.dicom.label_import import find_dicom_masks, import_dicom_mask
+from prato.dicom.label_import import FoundDicomMasks, find_dicom_masks, import_dicom_mask
 from prato.evaluation.agreement import folder_agreement, label_diff, study_agreement
 from prato.labelling.files import list_labelled_studies
 from prato.labelling.importing import find_images, import_mask, match_masks
@@ -137,13 +137,13 @@ def import_masks(
         Path,
         typer.Argument(
             help="Folder of masks, each named like its study, or a phase of it (x_frame08), with or without a word such as _gt; and of "
-            "DICOM SEG, of any name."
+            "DICOM SEG and RTSTRUCT, of any name."
         ),
     ],
     convention: Annotated[
         str | None,
         typer.Option(
-            help=f"What the masks' values mean: {', '.join(CONVENTIONS)}, or a JSON file: value -> name. DICOM SEG and .seg.nrrd name them."
+            help=f"What the masks' values mean: {', '.join(CONVENTIONS)}, or a JSON file: value -> name. DICOM and .seg.nrrd name them."
         ),
     ] = None,
     annotator: Annotated[str, typer.Option(help="Who is responsible for them.")] = UNKNOWN,
@@ -160,6 +160,10 @@ def import_masks(
         nameless = [path.name for path in found.files.values() if not path.name.endswith(".seg.nrrd")]
         if names is None and nameless:
             raise ValueError(f"Nothing says what the values of {printed(min(nameless))} mean: name their convention with --convention.")
+
+    def named(path: Path) -> str:  # files of several patients may have one name
+        return printed(str(path.relative_to(masks)))
+
     dicom = find_dicom_masks(tqdm(found.dicom, unit="file", mininterval=1.0), studies, images, found.files)
     left_out = [*found.strangers.items(), *dicom.left_out]
     stores = [(path, partial(import_mask, images[owner.study], owner, path, names)) for owner, path in found.files.items()]
@@ -178,14 +182,7 @@ def import_masks(
         typer.echo(f"{masks} holds no mask: its {dicom.others} DICOM files are images or reports.", err=True)
         raise typer.Exit(2)
     typer.echo(f"{stored} labels are stored{f', {unchanged} were there already' if unchanged else ''}.")
-    if dicom.others:
-        typer.echo(f"{dicom.others} DICOM file{'s hold' if dicom.others > 1 else ' holds'} no label, as images and reports do not.")
-
-    def named(path: Path) -> str:  # files of several patients may have one name
-        return printed(str(path.relative_to(masks)))
-
-    for path, by in sorted(dicom.replaced.items()):
-        typer.echo(f"{named(path)} is not imported: {named(by)} takes its place, as that one says.")
+    _tell(dicom, named)
     for path, count in sorted(proposed.items()):
         if count:
             typer.echo(f"{count} phases of {named(path)} still equal the model's proposal and stay proposals: training ignores them.")
@@ -214,6 +211,16 @@ def check(studies: Studies) -> None:
         typer.echo(f"{study} is left out: {reason}", err=True)
     if left_out:
         raise typer.Exit(1)
+
+
+def _tell(dicom: FoundDicomMasks, named: Callable[[Path], str]) -> None:
+    if dicom.others:
+        typer.echo(f"{dicom.others} DICOM file{'s hold' if dicom.others > 1 else ' holds'} no label, as images and reports do not.")
+    automatic = sum(mask.is_automatic for mask in dicom.masks)
+    if automatic:
+        typer.echo(f"{automatic} of the DICOM labels were made by a program, as they say (AUTOMATIC): they count as drawn, so check them.")
+    for path, by in sorted(dicom.replaced.items()):
+        typer.echo(f"{named(path)} is not imported: {named(by)} takes its place, as that one says.")
 
 
 @contextmanager

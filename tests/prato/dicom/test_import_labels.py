@@ -319,7 +319,10 @@ BAD: dict[str, tuple[Callable[[], Dataset], str]] = {
         "It is empty: there is nothing to learn from it.",
     ),
     "missing frames": (lambda: make_seg(SCAN, draw(1, SHAPE)), "It has 9 frames and describes 8: some are missing, export it again."),
-    "missing pixels": (lambda: make_seg(SCAN, draw(1, SHAPE)), "Its pixels cannot be read (frames are missing, damaged, or of Explicit VR"),
+    "missing pixels": (
+        lambda: make_seg(SCAN, draw(1, SHAPE)),
+        "Its pixels cannot be read (frames are missing or damaged): export it again.",
+    ),
     "another place": (
         lambda: make_seg(SCAN, draw(1, SHAPE)),
         "It lies 1.8 mm off its image (another affine): export it on the image's own",

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 
 from prato.data.label_names import LabelError, MisplacedLabelError
 from prato.data.nifti import Volume
+from prato.data.structures import structure_from_name
 from prato.dicom.references import CineReference
 
 #: SOP instance UID, and of a multi-frame object the frame, from 1; None where nobody says which.
 Image = tuple[str, int | None]
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+#: From DICOM's space to that of affines.
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 class DrawnPart(Protocol):
@@ -43,6 +47,8 @@ class Drawing:
         images: that the object as a whole refers to.
         names: number -> name of the segments, as ``prato.data.label_names.structure_numbers`` takes them.
         parts: those in which anything is drawn. may_overlap: whether the later of two parts counts where both are, as of contours.
+        borders: segments that are all that lies within the outer border of the wall, of which the cavity is taken away.
+        is_automatic: whether a program made it, and nobody is said to have corrected it.
     """
 
     uid: str
@@ -54,10 +60,21 @@ class Drawing:
     names: Mapping[int, str]
     parts: Sequence[DrawnPart]
     may_overlap: bool = False
+    borders: frozenset[int] = frozenset()
+    is_automatic: bool = False
 
     def all_images(self) -> set[str]:
         """SOP instance UIDs of all images that it refers to."""
         return {uid for uid, _ in self.images} | {uid for part in self.parts for uid, _ in part.images}
+
+
+def references(items: Iterable[Dataset]) -> Iterator[Image]:
+    """The images that a sequence of references names."""
+    for item in items:
+        uid, frames = str(item.get("ReferencedSOPInstanceUID", "") or "").strip(), item.get("ReferencedFrameNumber")
+        if uid:
+            for frame in frames if isinstance(frames, list | MultiValue) else [frames]:
+                yield uid, None if frame is None else int(frame)
 
 
 def plane_of(shape: tuple[int, int], spacing: Sequence[float], orientation: Sequence[float], position: Sequence[float]) -> Volume:
@@ -67,7 +84,7 @@ def plane_of(shape: tuple[int, int], spacing: Sequence[float], orientation: Sequ
     affine[:3, 0], affine[:3, 1] = along_row * spacing[1], along_column * spacing[0]
     affine[:3, 2] = np.cross(along_row, along_column) * max(spacing)
     affine[:3, 3] = position
-    return Volume(np.broadcast_to(np.uint8(0), (*shape, 1)), _LPS_TO_RAS @ affine)
+    return Volume(np.broadcast_to(np.uint8(0), (*shape, 1)), LPS_TO_RAS @ affine)
 
 
 def place(drawing: Drawing, cine: CineReference, named_phase: int | None) -> dict[int, np.ndarray]:
@@ -91,6 +108,10 @@ def place(drawing: Drawing, cine: CineReference, named_phase: int | None) -> dic
         if t not in masks:
             masks[t] = np.zeros(shape, np.uint16)
         _paint(masks[t][:, :, k], numbers, drawing)
+    cavities = {n for n, name in drawing.names.items() if structure_from_name(name) == "LV cavity"}
+    for t, mask in masks.items():
+        if np.isin(mask, list(drawing.borders)).any() and not np.isin(mask, list(cavities)).any():
+            raise LabelError(f"It has the outer border of the wall and not the inner one on {cine.study}_frame{t + 1:02d}: draw both.")
     return masks
 
 

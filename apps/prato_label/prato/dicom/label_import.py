@@ -21,6 +21,7 @@ from prato.data.label_check import check_label
 from prato.data.label_names import LabelError
 from prato.data.nifti import VolumeError
 from prato.data.studies import printed
+from prato.dicom.contour_reader import STRUCTURE_SET, read_contours
 from prato.dicom.drawings import Drawing, place
 from prato.dicom.find import DicomError, SourceFile
 from prato.dicom.headers import read_header, without_warnings
@@ -32,19 +33,23 @@ from prato.labelling.phases import phase_of
 from prato.labelling.records import State
 
 #: By SOP class, what reads an object in which structures are drawn.
-_READERS: Mapping[str, Callable[[Dataset], Drawing]] = dict.fromkeys(SEGMENTATION_CLASSES, read_segmentation)
-#: Objects that hold structures, too, and are not read: surfaces, contours, maps of values.
-_NOT_READ = ("1.2.840.10008.5.1.4.1.1.66.5", "1.2.840.10008.5.1.4.1.1.481.3", "1.2.840.10008.5.1.4.1.1.30")
+_READERS: Mapping[str, Callable[[Dataset], Drawing]] = {
+    **dict.fromkeys(SEGMENTATION_CLASSES, read_segmentation),
+    STRUCTURE_SET: read_contours,
+}
+#: Objects that hold structures, too, and are not read: surfaces, and maps of values.
+_NOT_READ = ("1.2.840.10008.5.1.4.1.1.66.5", "1.2.840.10008.5.1.4.1.1.30")
 #: What exports call one phase of a cine, counted from 1.
 _PHASE = re.compile(r"_frame(\d+)(?!\d)")
 
 
 class DicomMask(NamedTuple):
-    """What the file ``path`` holds of ``study``: by phase of it, the checked mask (X, Y, Z), compressed."""
+    """What the file ``path`` holds of ``study``: by phase of it, the checked mask (X, Y, Z), compressed; and whether a program made it."""
 
     path: Path
     study: str
     phases: Mapping[int, bytes]
+    is_automatic: bool
 
 
 @dataclass
@@ -175,7 +180,7 @@ class _Cines:
             one = replace(grid, array=phase_of(grid.array, 0))
             mask = check_label(one, one.with_array(numbers), "It", {str(n): drawing.names[n] for n in np.unique(numbers).tolist() if n})
             by_study[study][t if is_whole else 0] = zlib.compress(mask.tobytes(), 1)
-        return [DicomMask(path, study, phases) for study, phases in by_study.items()]
+        return [DicomMask(path, study, phases, drawing.is_automatic) for study, phases in by_study.items()]
 
     def _find(self, drawing: Drawing) -> _Cine:
         """The cine that ``drawing`` is of.

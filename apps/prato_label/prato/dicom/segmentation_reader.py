@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 from pydicom.dataset import Dataset
-from pydicom.multival import MultiValue
 from pydicom.sr.coding import Code
-from pydicom.uid import UID
+from pydicom.uid import UID, AllTransferSyntaxes
 
 from prato.data.label_check import match_grid
 from prato.data.label_names import LabelError, MisplacedLabelError
 from prato.data.nifti import Volume
 from prato.data.structures import structure_from_name
 from prato.dicom.codes import STRUCTURE_CODES
-from prato.dicom.drawings import Drawing, Image, plane_of
+from prato.dicom.drawings import Drawing, Image, plane_of, references
 from prato.dicom.find import DicomError
 from prato.dicom.pixels import check_size
 from prato.dicom.segmentation import predecessor_of
@@ -65,6 +64,7 @@ def read_segmentation(dataset: Dataset) -> Drawing:
         images=frozenset(_images_of_object(dataset)),
         names=names,
         parts=parts,
+        is_automatic=all(item.get("SegmentAlgorithmType") == "AUTOMATIC" for item in segments.values()),
     )
 
 
@@ -107,8 +107,9 @@ def _read_pixels(dataset: Dataset, count: int) -> np.ndarray:
     except DicomError as error:
         raise LabelError(f"{error}.") from error
     except Exception as error:  # pydicom and its decoders raise whatever a damaged object leads them to
-        syntax = UID(dataset.file_meta.get("TransferSyntaxUID", "")).name
-        raise LabelError(f"Its pixels cannot be read (frames are missing, damaged, or of {syntax}): export it again.") from error
+        syntax = UID(dataset.file_meta.get("TransferSyntaxUID", ""))
+        how = f", or compressed as {syntax.name}" if syntax in AllTransferSyntaxes and syntax.is_compressed else ""
+        raise LabelError(f"Its pixels cannot be read (frames are missing or damaged{how}): export it again.") from error
     if _is_label_map(dataset):
         return pixels
     if dataset.get("SegmentationType") == "FRACTIONAL":
@@ -135,21 +136,13 @@ def _macro(group: Dataset, shared: Dataset, name: str) -> Dataset:
 
 def _images_of(group: Dataset, shared: Dataset) -> Iterator[Image]:
     for derivation in group.get("DerivationImageSequence") or shared.get("DerivationImageSequence") or ():
-        yield from _references(derivation.get("SourceImageSequence") or ())
+        yield from references(derivation.get("SourceImageSequence") or ())
 
 
 def _images_of_object(dataset: Dataset) -> Iterator[Image]:
-    yield from _references(dataset.get("SourceImageSequence") or ())
+    yield from references(dataset.get("SourceImageSequence") or ())
     for series in dataset.get("ReferencedSeriesSequence") or ():
-        yield from _references(series.get("ReferencedInstanceSequence") or ())
-
-
-def _references(items: Iterable[Dataset]) -> Iterator[Image]:
-    for item in items:
-        uid, frames = str(item.get("ReferencedSOPInstanceUID", "") or ""), item.get("ReferencedFrameNumber")
-        if uid:
-            for frame in frames if isinstance(frames, list | MultiValue) else [frames]:
-                yield uid, None if frame is None else int(frame)
+        yield from references(series.get("ReferencedInstanceSequence") or ())
 
 
 def _read_plane(group: Dataset, shared: Dataset, pixels: np.ndarray) -> Volume | None:
