@@ -127,6 +127,16 @@ def test_contours_that_name_no_image_are_of_the_slice_that_they_lie_on(folders: 
     assert np.array_equal(folders.label(), ring(5))
 
 
+@pytest.mark.parametrize("step", [1, -1])
+def test_a_pixel_whose_centre_is_on_the_contour_is_inside_whichever_way_round_it_was_drawn(folders: Folders, step: int) -> None:
+    square = np.array([(4, 5), (14, 5), (14, 11), (4, 11)], float)[::step]  # as programs trace a mask
+    folders.put(structure_set({"LV": [contour(square, k, 0) for k in range(3)]}))
+    folders.take()
+    wanted = np.zeros((*SHAPE, SCAN.phases), np.uint8)
+    wanted[4:15, 5:12, :3, 0] = 3
+    assert np.array_equal(folders.label(), wanted)
+
+
 def _moved() -> FileDataset:
     ds = borders(0)
     drawn = ds.ROIContourSequence[0].ContourSequence[0]

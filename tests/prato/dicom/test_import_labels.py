@@ -364,3 +364,22 @@ def test_studies_that_were_not_imported_from_dicom(folders: Folders) -> None:
     (folders.studies / f"{folders.study}.json").rename(folders.masks / "sidecar.json")
     assert "No study here was imported from DICOM" in folders.take(1)[1]
     assert not folders.states()
+
+
+def test_an_image_that_was_replaced_is_not_the_one_that_was_drawn_on(folders: Folders) -> None:
+    folders.put(make_seg(SCAN, draw(5, SHAPE), 5))
+    image = folders.studies / f"{folders.study}.nii.gz"
+    affine = read_cine(image).grid().affine.copy()
+    affine[0, 3] += 1
+    write_cine(image, SCAN.array(), affine)
+    assert "is not the one that it was drawn on: it lies 1.00 mm off the DICOM images: import it again." in folders.take(1)[1]
+    assert not folders.states()
+
+
+def test_what_a_program_made_is_said(folders: Folders) -> None:
+    seg = make_seg(SCAN, draw(5, SHAPE), 5)
+    for segment in seg.SegmentSequence:
+        segment.SegmentAlgorithmType = "AUTOMATIC"
+    folders.put(seg)
+    assert "1 of the DICOM labels were made by a program, as they say (AUTOMATIC)" in folders.take()[0]
+    assert folders.states() == {5: "corrected"}

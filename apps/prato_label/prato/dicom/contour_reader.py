@@ -20,6 +20,8 @@ from prato.dicom.segmentation import predecessor_of
 STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
 #: How far a contour may lie from the slice that it is on, mm: programs round its points, and slices lie further apart.
 _OFF_MM = 0.5
+#: How far from a polygon a centre is on it, pixels: points are rounded to a hundredth of a millimetre.
+_ON_PIXELS = 0.02
 _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 #: The outer and the inner border of the left ventricle's wall, as contours are called beside the names of structures; in lower case, and
 #: without anything but letters and digits.
@@ -54,8 +56,14 @@ class FilledContours:
                 raise MisplacedLabelError(f"It has a contour {off:.1f} mm off its image: export it as it was drawn on the slices.")
             if (voxels[:, :2] < -1).any() or (voxels[:, :2] > (columns, rows)).any():
                 raise MisplacedLabelError("It has a contour beyond the edges of its image: export it as it was drawn on the slices.")
-            inside ^= Polygon(voxels[:, :2]).contains_points(centres).reshape(columns, rows)
+            inside ^= _fill(voxels[:, :2], centres).reshape(columns, rows)
         return inside * np.uint16(self.number)
+
+
+def _fill(corners: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """Which of ``centres`` (N, 2) lie within the polygon, or on it: programs that trace a mask go through the centres of its pixels."""
+    area = float(np.sum(corners[:, 0] * np.roll(corners[:, 1], -1) - corners[:, 1] * np.roll(corners[:, 0], -1)))
+    return np.asarray(Polygon(corners if area >= 0 else corners[::-1]).contains_points(centres, radius=_ON_PIXELS))
 
 
 def read_contours(dataset: Dataset) -> Drawing:

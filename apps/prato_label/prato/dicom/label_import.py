@@ -176,7 +176,10 @@ class _Cines:
                 continue
             grid = read_cine_head(self._images[study]).grid()
             is_whole = None in cine.studies
-            check_grid(cine.reference, grid, None if is_whole else t)
+            try:
+                check_grid(cine.reference, grid, None if is_whole else t)
+            except DicomError as error:
+                raise LabelError(f"The image of {study} is not the one that it was drawn on: {error}.") from error
             one = replace(grid, array=phase_of(grid.array, 0))
             mask = check_label(one, one.with_array(numbers), "It", {str(n): drawing.names[n] for n in np.unique(numbers).tolist() if n})
             by_study[study][t if is_whole else 0] = zlib.compress(mask.tobytes(), 1)
