@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.sr.coding import Code
@@ -107,6 +108,15 @@ def test_labels_of_single_phases_come_back_and_a_corrected_one_takes_the_place_o
     assert "1 labels are stored." in said and "takes its place, as that one says" in said
     assert np.array_equal(folders.label(), cine_of(p2=draw(2, SHAPE)))
     assert folders.states() == {2: "corrected"}
+
+
+@pytest.mark.slow
+def test_the_folder_of_single_phases_may_be_the_one_that_somebody_is_in(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folders.phases)
+    study = f"{folders.study.removesuffix('_4d')}_frame03"
+    submit(Path(), study, draw(1, SHAPE))
+    export(Path(), folders.masks, folders.source)
+    assert "0 labels are stored, 1 were there already." in folders.take(0, Path())[0]
 
 
 def test_segments_are_known_by_their_names_whatever_their_numbers(folders: Folders) -> None:
@@ -290,7 +300,7 @@ BAD: dict[str, tuple[Callable[[], Dataset], str]] = {
     "study": (lambda: make_seg(PATIENT, draw(1, SHAPE)), "It was drawn on images of no study here: import its examination with"),
     "series": (
         lambda: make_seg(OTHER_SERIES, draw(1, SHAPE)),
-        "It was drawn on another series of its examination than the cine p",
+        "It was drawn on other images of its examination than those of the cine p",
     ),
     "size": (lambda: make_seg(LARGER, draw(1, (10, 14, 4))), "It has frames of 10x14 pixels and its images 10x12: export it on the"),
     "fractions": (
@@ -383,3 +393,29 @@ def test_what_a_program_made_is_said(folders: Folders) -> None:
     folders.put(seg)
     assert "1 of the DICOM labels were made by a program, as they say (AUTOMATIC)" in folders.take()[0]
     assert folders.states() == {5: "corrected"}
+
+
+@pytest.mark.slow
+def test_of_a_multi_frame_object_the_frame_says_which_image(tmp_path: Path) -> None:
+    one, other = (Folders(tmp_path / name, [SCAN.enhanced()]) for name in "ab")
+    mask = cine_of(p2=draw(1, SHAPE))
+    grid = read_cine(one.studies / f"{one.study}.nii.gz").grid()
+    LabelVersions(one.studies, one.study).save(grid.with_array(mask), {"annotator": "Ada", "phases": [2]})
+    export(one.studies, tmp_path / "out", one.source, "--corrected")
+    [seg] = [pydicom.dcmread(path) for path in (tmp_path / "out").glob("*_seg_*.dcm")]
+    for group in seg.PerFrameFunctionalGroupsSequence:
+        del group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber
+    other.put(seg, "a.dcm")
+    assert "It leaves open on which of 6 phases it was drawn" in other.take(1)[1]
+    (other.masks / "a.dcm").rename(other.masks / "a_frame03.dcm")
+    other.take()
+    assert np.array_equal(other.label(), mask)
+
+
+def test_a_segmentation_that_is_cut_short_anywhere_is_left_out(folders: Folders) -> None:
+    whole = to_bytes(make_seg(SCAN, draw(5, SHAPE), 5))
+    for n, share in enumerate(np.linspace(0.02, 0.99, 25)):
+        (folders.masks / f"{n:02d}.dcm").write_bytes(whole[: int(share * len(whole))])
+    said, left_out = folders.take(1)
+    assert "0 labels are stored." in said and not folders.states()
+    assert len(left_out.splitlines()) == 25 and "None" not in left_out

@@ -135,9 +135,9 @@ def _read_drawing(path: Path) -> Drawing | None:
             return _READERS[kind](pydicom.dcmread(stream, force=True))
     except (LabelError, DicomError):
         raise
-    except OSError as error:
-        raise LabelError(f"It cannot be read ({error.strerror}).") from error
     except Exception as error:  # pydicom raises whatever a damaged file leads it to
+        if isinstance(error, OSError) and error.strerror:
+            raise LabelError(f"It cannot be read ({error.strerror}).") from error
         raise LabelError("It is cut short or damaged: copy or export it again.") from error
 
 
@@ -210,7 +210,7 @@ class _Cines:
     def _why_of_none(self, drawing: Drawing) -> str:
         known = next((cine.reference for cine in self._cines if cine.reference.dicom.study_instance_uid == drawing.study), None)
         if known is not None:
-            return f"It was drawn on another series of its examination than the cine {known.study}, which is here."
+            return f"It was drawn on other images of its examination than those of the cine {known.study}, which is here."
         if not self._cines:
             return "No study here was imported from DICOM, so that its images are not known: import them with import_dicom.py."
         return "It was drawn on images of no study here: import its examination with import_dicom.py first."

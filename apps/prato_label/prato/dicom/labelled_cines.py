@@ -97,7 +97,8 @@ def find_sidecar(folder: Path, study: str) -> tuple[Path, int | None] | None:
     """The sidecar of ``study``, beside it or in the folder above, and which phase it is, from 0 (None: all); None without a sidecar."""
     frame = _FRAME.search(study)
     name = f"{_FRAME.sub('', study)}_4d.json" if frame else f"{study}.json"
-    path = next((path for path in (folder / name, folder.parent / name) if path.is_file()), None)
+    above = Path(os.path.abspath(folder)).parent  # "." has no other
+    path = next((path for path in (folder / name, above / name) if path.is_file()), None)
     return None if path is None else (path, int(frame[1]) - 1 if frame else None)
 
 
