@@ -16,12 +16,13 @@ from tqdm import tqdm
 
 from prato.data.atomic import first_line, write_bytes
 from prato.data.cases import load_training_cases
-from prato.data.label_names import CONVENTIONS, read_convention
+from prato.data.label_names import CONVENTIONS, read_convention, read_segment_names
 from prato.data.studies import ENDINGS, find_files, find_labelled_studies, printed, require_folder
 from prato.dicom.label_import import FoundDicomMasks, find_dicom_masks, import_dicom_mask
 from prato.evaluation.agreement import folder_agreement, label_diff, study_agreement
 from prato.labelling.files import list_labelled_studies
-from prato.labelling.importing import find_images, import_mask, match_masks
+from prato.labelling.importing import import_mask
+from prato.labelling.mask_files import find_images, match_masks
 from prato.labelling.records import UNKNOWN, Version
 from prato.labelling.restoring import restore
 from prato.labelling.trusted import find_trusted_phases
@@ -146,6 +147,10 @@ def import_masks(
             help=f"What the masks' values mean: {', '.join(CONVENTIONS)}, or a JSON file: value -> name. DICOM and .seg.nrrd name them."
         ),
     ] = None,
+    names: Annotated[
+        Path | None,
+        typer.Option(help='What segments in DICOM and .seg.nrrd are, whose names are unknown; a JSON file: {"LA": "background"}.'),
+    ] = None,
     annotator: Annotated[str, typer.Option(help="Who is responsible for them.")] = UNKNOWN,
     accept_proposals: Annotated[
         bool,
@@ -154,19 +159,22 @@ def import_masks(
 ) -> None:
     """Store a folder of masks as the studies' labels, checked one by one. Exit code 1: some are left out; 2: none could be looked at."""
     with _refusals():
-        names = None if convention is None else read_convention(convention)
+        values = None if convention is None else read_convention(convention)
+        renamed = {} if names is None else read_segment_names(names)
         images = find_images(studies)
         found = match_masks(masks, images)
         nameless = [path.name for path in found.files.values() if not path.name.endswith(".seg.nrrd")]
-        if names is None and nameless:
+        if values is None and nameless:
             raise ValueError(f"Nothing says what the values of {printed(min(nameless))} mean: name their convention with --convention.")
 
     def named(path: Path) -> str:  # files of several patients may have one name
         return printed(str(path.relative_to(masks)))
 
-    dicom = find_dicom_masks(tqdm(found.dicom, unit="file", mininterval=1.0), studies, images, found.files)
+    dicom = find_dicom_masks(tqdm(found.dicom, unit="file", mininterval=1.0), studies, images, found.files, renamed)
     left_out = [*found.strangers.items(), *dicom.left_out]
-    stores = [(path, partial(import_mask, images[owner.study], owner, path, names)) for owner, path in found.files.items()]
+    stores = [
+        (path, partial(import_mask, images[owner.study], owner, path, values, renamed=renamed)) for owner, path in found.files.items()
+    ]
     stores += [(mask.path, partial(import_dicom_mask, images[mask.study], mask)) for mask in dicom.masks]
     stored = unchanged = 0
     proposed: Counter[Path] = Counter()

@@ -111,6 +111,13 @@ def test_where_both_ventricles_cross_the_left_one_counts(folders: Folders) -> No
     assert np.array_equal(folders.label(), wanted)
 
 
+def test_what_rois_of_unknown_names_are_is_said_in_a_file(folders: Folders, tmp_path: Path) -> None:
+    folders.put(borders(3, names={"aussen": (CENTRE, OUTER), "innen": (CENTRE, INNER), "papillary": (CENTRE, 2)}))
+    (tmp_path / "names.json").write_text('{"aussen": "LV epicardium", "innen": "LV endo", "papillary": "background"}')
+    folders.take(0, None, "--names", str(tmp_path / "names.json"))
+    assert np.array_equal(folders.label(), ring(3))
+
+
 def test_two_contours_of_one_roi_are_a_ring_and_points_are_nothing(folders: Folders) -> None:
     wall = [contour(circle(CENTRE, radius), k, 2, "CLOSEDPLANAR_XOR") for k in range(3) for radius in (INNER, OUTER)]
     cavity = [contour(circle(CENTRE, INNER), k, 2) for k in range(3)]

@@ -419,3 +419,20 @@ def test_a_segmentation_that_is_cut_short_anywhere_is_left_out(folders: Folders)
     said, left_out = folders.take(1)
     assert "0 labels are stored." in said and not folders.states()
     assert len(left_out.splitlines()) == 25 and "None" not in left_out
+
+
+def test_what_segments_of_unknown_names_are_is_said_in_a_file(folders: Folders, tmp_path: Path) -> None:
+    numbers, atrium = draw(5, SHAPE), STRUCTURE_CODES["LV cavity"]
+    folders.put(make_seg(SCAN, numbers, 5, {1: "Kammer links", 2: "Wand", 3: ("LA", atrium)}))
+    names = tmp_path / "names.json"
+    for content, words in [
+        ("[]", 'names.json is no JSON file of names of segments such as {"LA": "background", "Kavum": "LV cavity"}.'),
+        ('{"LA": 1}', "names.json is no JSON file of names of segments"),
+        ('{"LA": "atrium"}', "names.json names 'atrium': the structures are RV cavity, myocardium, LV cavity, and background."),
+    ]:
+        names.write_text(content)
+        assert words in folders.take(2, None, "--names", str(names))[1]
+    assert "It names the segment 'Kammer links'" in folders.take(1)[1]
+    names.write_text('{"LA": "background", "Kammer links": "LV", "Wand": "myo"}')
+    folders.take(0, None, "--names", str(names))
+    assert np.array_equal(folders.label(), cine_of(p5=np.array([0, 3, 2, 0], np.uint8)[numbers]))

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from prato.data.label_names import LABEL_INFO, LabelError
 from prato.data.nifti import read_volume, write_volume
 from prato.data.structures import STRUCTURES
-from prato.labelling.importing import MaskOwner, match_masks
+from prato.labelling.mask_files import MaskOwner, match_masks
 from prato.labelling.versions import LabelVersions
 from scripts.labels import app
 from tests.app.hearts import heart
@@ -213,3 +214,25 @@ def test_a_volume_has_no_phases_by_name_and_each_file_that_is_left_out_is_named(
     assert done.exit_code == 1 and "1 labels are stored." in done.stdout
     assert "a_frame01.nii.gz is left out: It is called like a phase, and its image has only one: name it like its study, a." in done.stderr
     assert all(f"'{Path(folder) / 'sa.nii.gz'}' is left out" in done.stderr for folder in ("one", "two"))
+
+
+def test_names_of_segments_that_a_file_has_itself(folders: tuple[Path, Path]) -> None:
+    studies, masks = folders
+    image = SimpleITK.GetImageFromArray(heart().transpose(2, 1, 0))
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ read_volume(studies / "a.nii.gz").affine
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    image.SetSpacing(spacing.tolist())
+    image.SetOrigin(affine[:3, 3].tolist())
+    image.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
+    SimpleITK.WriteImage(image, str(masks / "c.seg.nrrd"))
+    nameless = run(app, "import", studies, masks)
+    assert nameless.exit_code == 1 and "c.seg.nrrd is left out: Nothing says what its values mean: name their convention" in nameless.stderr
+    for n, name in enumerate(("rechts", "myo", "LV")):
+        image.SetMetaData(f"Segment{n}_Name", name)
+        image.SetMetaData(f"Segment{n}_LabelValue", str(n + 1))
+    SimpleITK.WriteImage(image, str(masks / "c.seg.nrrd"))
+    (masks / "names.json").write_text('{"rechts": "RV"}')
+    assert "It names the segment 'rechts'" in run(app, "import", studies, masks).stderr
+    done = run(app, "import", studies, masks, "--names", masks / "names.json")
+    assert done.exit_code == 0, done.stderr
+    assert np.array_equal(LabelVersions(studies, "c").read_volume(1).array, heart())

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +12,7 @@ from pydicom.dataset import Dataset
 
 from prato.data.label_names import LabelError, MisplacedLabelError, structure_numbers
 from prato.data.nifti import Volume
-from prato.data.structures import structure_from_name
+from prato.data.structures import border_from_name, structure_from_name
 from prato.dicom.drawings import LPS_TO_RAS, Drawing, Image, references
 from prato.dicom.segmentation import predecessor_of
 
@@ -23,18 +22,6 @@ _OFF_MM = 0.5
 #: How far from a polygon a centre is on it, pixels: points are rounded to a hundredth of a millimetre.
 _ON_PIXELS = 0.02
 _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
-#: The outer and the inner border of the left ventricle's wall, as contours are called beside the names of structures; in lower case, and
-#: without anything but letters and digits.
-_BORDERS = {
-    text: structure
-    for structure, layers in {
-        "myocardium": ("epi", "epicardium", "epicardial"),
-        "LV cavity": ("endo", "endocardium", "endocardial"),
-    }.items()
-    for layer in layers
-    for side in ("", "lv", "leftventricle", "leftventricular")
-    for text in (side + layer, layer + side)
-}
 
 
 @dataclass(frozen=True)
@@ -66,11 +53,14 @@ def _fill(corners: np.ndarray, centres: np.ndarray) -> np.ndarray:
     return np.asarray(Polygon(corners if area >= 0 else corners[::-1]).contains_points(centres, radius=_ON_PIXELS))
 
 
-def read_contours(dataset: Dataset) -> Drawing:
+def read_contours(dataset: Dataset, renamed: Mapping[str, str]) -> Drawing:
     """The RTSTRUCT ``dataset``, read to its end.
 
     The myocardium is what lies between the outer border of the left ventricle's wall and the inner one. Where contours of the right and
     the left ventricle cross, the left one counts.
+
+    Args:
+        renamed: names of structures by names of ROIs that are none.
 
     Raises:
         LabelError: it is empty, a contour is not closed, or names are none of structures, or two of one.
@@ -79,7 +69,8 @@ def read_contours(dataset: Dataset) -> Drawing:
     drawn = {int(item.ReferencedROINumber): _contours_of(item) for item in dataset.get("ROIContourSequence") or ()}
     drawn = {number: contours for number, contours in drawn.items() if contours}
     texts = {number: str(rois.get(number, Dataset()).get("ROIName", "") or "without a name") for number in drawn}
-    names = {number: _BORDERS.get(_plain(text), text) for number, text in texts.items()}
+    texts = {number: renamed.get(text, text) for number, text in texts.items()}
+    names = {number: border_from_name(text) or text for number, text in texts.items()}
     names = {number: name for number, name in names.items() if structure_from_name(name) != "background"}
     painted = ["RV cavity", "myocardium", "LV cavity", None]  # one over the other
     numbers = sorted(names, key=lambda number: painted.index(structure_from_name(names[number])))
@@ -100,7 +91,7 @@ def read_contours(dataset: Dataset) -> Drawing:
         images=frozenset(image for one in series for image in references(one.get("ContourImageSequence") or ())),
         names={index[number]: names[number] for number in numbers},
         parts=parts,
-        borders=frozenset(index[number] for number in numbers if _BORDERS.get(_plain(texts[number])) == "myocardium"),
+        borders=frozenset(index[number] for number in numbers if border_from_name(texts[number]) == "myocardium"),
         may_overlap=True,
     )
 
@@ -108,10 +99,6 @@ def read_contours(dataset: Dataset) -> Drawing:
 def _contours_of(roi: Dataset) -> list[Dataset]:
     """Without points that mark a place."""
     return [contour for contour in roi.get("ContourSequence") or () if contour.get("ContourGeometricType") != "POINT"]
-
-
-def _plain(text: str) -> str:
-    return re.sub(r"(contours?|borders?)$", "", re.sub(r"[^a-z0-9]", "", text.casefold()))
 
 
 def _series_of(study: Dataset) -> Iterable[Dataset]:

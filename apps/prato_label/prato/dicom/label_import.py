@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,12 +29,13 @@ from prato.dicom.headers import read_header, without_warnings
 from prato.dicom.labelled_cines import check_grid, find_sidecar
 from prato.dicom.references import CineReference
 from prato.dicom.segmentation_reader import SEGMENTATION_CLASSES, read_segmentation
-from prato.labelling.importing import MaskOwner, store_mask
+from prato.labelling.importing import store_mask
+from prato.labelling.mask_files import MaskOwner
 from prato.labelling.phases import phase_of
 from prato.labelling.records import State
 
 #: By SOP class, what reads an object in which structures are drawn.
-_READERS: Mapping[str, Callable[[Dataset], Drawing]] = {
+_READERS: Mapping[str, Callable[[Dataset, Mapping[str, str]], Drawing]] = {
     **dict.fromkeys(SEGMENTATION_CLASSES, read_segmentation),
     STRUCTURE_SET: read_contours,
 }
@@ -75,16 +77,23 @@ class _Cine(NamedTuple):
     studies: dict[int | None, str]
 
 
-def find_dicom_masks(paths: Iterable[Path], folder: Path, images: Mapping[str, Path], files: Mapping[MaskOwner, Path]) -> FoundDicomMasks:
+def find_dicom_masks(
+    paths: Iterable[Path],
+    folder: Path,
+    images: Mapping[str, Path],
+    files: Mapping[MaskOwner, Path] = MappingProxyType({}),
+    renamed: Mapping[str, str] = MappingProxyType({}),
+) -> FoundDicomMasks:
     """What ``paths``, which may be DICOM, hold of the studies in ``folder``; nothing is written.
 
     Args:
         images: of the studies, by their ids. files: other masks that are to be imported, which may be of the same phases.
+        renamed: names of structures by names of segments that are none.
     """
     cines, found, uids = _Cines(folder, images), FoundDicomMasks(), dict[Path, tuple[str, str | None]]()
     for path in paths:
         try:
-            drawing = _read_drawing(path)
+            drawing = _read_drawing(path, renamed)
             if drawing is None:
                 found.others += 1
                 continue
@@ -112,7 +121,7 @@ def import_dicom_mask(image: Path, mask: DicomMask, params: dict[str, Any], acce
     return store_mask(image, grid, mask.study, voxels, params, accept_proposals)
 
 
-def _read_drawing(path: Path) -> Drawing | None:
+def _read_drawing(path: Path, renamed: Mapping[str, str]) -> Drawing | None:
     """What was drawn in the DICOM object ``path``; None for one in which nothing is drawn, as images and reports are.
 
     Raises:
@@ -132,7 +141,7 @@ def _read_drawing(path: Path) -> Drawing | None:
         if kind not in _READERS:
             return None
         with file.open() as stream, without_warnings():
-            return _READERS[kind](pydicom.dcmread(stream, force=True))
+            return _READERS[kind](pydicom.dcmread(stream, force=True), renamed)
     except (LabelError, DicomError):
         raise
     except Exception as error:  # pydicom raises whatever a damaged file leads it to

@@ -42,14 +42,17 @@ class SegmentFrame:
         return numbers if self.plane is None else match_grid("It", replace(self.plane, array=numbers[..., None]), plane)[..., 0]
 
 
-def read_segmentation(dataset: Dataset) -> Drawing:
+def read_segmentation(dataset: Dataset, renamed: Mapping[str, str]) -> Drawing:
     """The DICOM SEG ``dataset``, read to its end.
+
+    Args:
+        renamed: names of structures by names of segments that are none.
 
     Raises:
         LabelError: it is empty, holds fractions, describes other frames or segments than it has, or its pixels cannot be decoded.
     """
     segments = {int(item.SegmentNumber): item for item in dataset.get("SegmentSequence") or ()}
-    names = {n: _name_segment(item) for n, item in enumerate(segments.values(), start=1)}
+    names = {n: _name_segment(item, renamed) for n, item in enumerate(segments.values(), start=1)}
     # not by the object's own numbers: those of a label map may begin with 0
     numbers = {number: n if structure_from_name(names[n]) != "background" else 0 for n, number in enumerate(segments, start=1)}
     parts = [part for part in _read_frames(dataset, numbers) if part.factor and part.pixels.any()]
@@ -68,13 +71,14 @@ def read_segmentation(dataset: Dataset) -> Drawing:
     )
 
 
-def _name_segment(segment: Dataset) -> str:
-    """What the segment is called, by the first that names a structure: its label, its description, or its code."""
+def _name_segment(segment: Dataset, renamed: Mapping[str, str]) -> str:
+    """What the segment is called, by the first that names a structure: its label, its description, or its code; ``renamed`` before all."""
     texts = [str(segment.get(name, "") or "") for name in ("SegmentLabel", "SegmentDescription")]
     for item in segment.get("SegmentedPropertyTypeCodeSequence") or ():
         code = Code(*(str(item.get(name, "") or "") for name in ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")))
         texts += [name for name, own in STRUCTURE_CODES.items() if own == code]  # also by its older code, of SNOMED RT
         texts.append(code.meaning)
+    texts = [renamed[text] for text in texts if text in renamed] + texts
     return next((text for text in texts if structure_from_name(text)), next(filter(None, texts), "without a name"))
 
 
