@@ -303,6 +303,10 @@ BAD: dict[str, tuple[Callable[[], Dataset], str]] = {
         "It was drawn on other images of its examination than those of the cine p",
     ),
     "size": (lambda: make_seg(LARGER, draw(1, (10, 14, 4))), "It has frames of 10x14 pixels and its images 10x12: export it on the"),
+    "size of an object that names no image": (
+        lambda: forget_images(make_seg(LARGER, draw(1, (10, 14, 4))), keep_series=True),
+        "It has frames of 10x14 pixels and its images 10x12: export it on the images' own grid.",
+    ),
     "fractions": (
         lambda: make_seg(
             SCAN,

@@ -156,7 +156,7 @@ def _settle(part: DrawnPart, images: _Images, among: set[tuple[int, int]], named
         except MisplacedLabelError as error:
             faults.append(error)
     if not found:
-        if len(faults) == 1:
+        if len(set(map(str, faults))) == 1:
             raise faults[0]
         raise MisplacedLabelError(f"It does not lie on the slices of {images.study}: export it on the images' own grid, untransformed.")
     if len(found) > 1:
