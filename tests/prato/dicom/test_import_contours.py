@@ -23,9 +23,14 @@ RIGHT, RIGHT_RADIUS = (7.3, 12.2), 5.4
 BORDERS = {"LV Endocardium": (CENTRE, INNER), "LV epi": (CENTRE, OUTER)}
 
 
+@pytest.fixture(scope="module")
+def imported_once(tmp_path_factory: pytest.TempPathFactory) -> Folders:
+    return Folders(tmp_path_factory.mktemp("once"), SCAN.images())
+
+
 @pytest.fixture
-def folders(tmp_path: Path) -> Folders:
-    return Folders(tmp_path, SCAN.images())
+def folders(imported_once: Folders, tmp_path: Path) -> Folders:
+    return imported_once.copy_to(tmp_path)
 
 
 def item(**values: Any) -> Dataset:
@@ -111,6 +116,7 @@ def test_where_both_ventricles_cross_the_left_one_counts(folders: Folders) -> No
     assert np.array_equal(folders.label(), wanted)
 
 
+@pytest.mark.slow
 def test_what_rois_of_unknown_names_are_is_said_in_a_file(folders: Folders, tmp_path: Path) -> None:
     folders.put(borders(3, names={"aussen": (CENTRE, OUTER), "innen": (CENTRE, INNER), "papillary": (CENTRE, 2)}))
     (tmp_path / "names.json").write_text('{"aussen": "LV epicardium", "innen": "LV endo", "papillary": "background"}')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,10 +38,21 @@ class Folders:
     """A studies folder with a cine, its single phases, and a folder of DICOM labels."""
 
     def __init__(self, folder: Path, images: list[FileDataset]) -> None:
-        self.source, self.studies, self.masks = save(folder / "in", images), folder / "cines", folder / "masks"
-        [cine] = import_dicom(self.source, self.studies, phases="all").imported
-        self.study, self.phases = cine.study, self.studies / "phases"
-        self.masks.mkdir()
+        [cine] = import_dicom(save(folder / "in", images), folder / "cines", phases="all").imported
+        (folder / "masks").mkdir()
+        self._place(folder, cine.study)
+
+    def _place(self, folder: Path, study: str) -> None:
+        self.folder, self.study = folder, study
+        self.source, self.studies, self.masks = folder / "in", folder / "cines", folder / "masks"
+        self.phases = self.studies / "phases"
+
+    def copy_to(self, folder: Path) -> Folders:
+        """The same, to be changed."""
+        shutil.copytree(self.folder, folder, dirs_exist_ok=True)
+        other = copy.copy(self)
+        other._place(folder, self.study)
+        return other
 
     def put(self, dataset: Dataset, name: str = "IM1") -> None:
         (self.masks / name).write_bytes(to_bytes(dataset))
@@ -66,9 +78,14 @@ class Folders:
         return {path: path.read_bytes() for path in self.studies.rglob("*") if path.is_file()}
 
 
+@pytest.fixture(scope="module")
+def imported_once(tmp_path_factory: pytest.TempPathFactory) -> Folders:
+    return Folders(tmp_path_factory.mktemp("once"), SCAN.images())
+
+
 @pytest.fixture
-def folders(tmp_path: Path) -> Folders:
-    return Folders(tmp_path, SCAN.images())
+def folders(imported_once: Folders, tmp_path: Path) -> Folders:
+    return imported_once.copy_to(tmp_path)
 
 
 def cine_of(**phases: np.ndarray) -> np.ndarray:
@@ -139,6 +156,7 @@ def test_a_segment_whose_label_says_nothing_is_known_by_its_code(folders: Folder
     assert np.array_equal(folders.label(), cine_of(p0=3 * drawn))
 
 
+@pytest.mark.slow
 def test_several_phases_in_one_object_are_one_version(folders: Folders) -> None:
     numbers = {t: draw(t, SHAPE) for t in (0, 2, 3)}
     folders.put(join([make_seg(SCAN, mask, t) for t, mask in numbers.items()]))
@@ -249,6 +267,7 @@ def test_what_a_model_proposed_stays_a_proposal(folders: Folders) -> None:
     assert folders.states() == {1: "corrected"}
 
 
+@pytest.mark.slow
 def test_two_masks_of_one_phase_are_both_left_out_unless_they_are_the_same(folders: Folders) -> None:
     folders.put(make_seg(SCAN, draw(1, SHAPE), 3), "a.dcm")
     folders.put(make_seg(SCAN, draw(2, SHAPE), 3), "b.dcm")
@@ -425,6 +444,7 @@ def test_a_segmentation_that_is_cut_short_anywhere_is_left_out(folders: Folders)
     assert len(left_out.splitlines()) == 25 and "None" not in left_out
 
 
+@pytest.mark.slow
 def test_what_segments_of_unknown_names_are_is_said_in_a_file(folders: Folders, tmp_path: Path) -> None:
     numbers, atrium = draw(5, SHAPE), STRUCTURE_CODES["LV cavity"]
     folders.put(make_seg(SCAN, numbers, 5, {1: "Kammer links", 2: "Wand", 3: ("LA", atrium)}))
