@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,11 +16,13 @@ from tqdm import tqdm
 
 from prato.data.atomic import first_line, write_bytes
 from prato.data.cases import load_training_cases
-from prato.data.label_names import CONVENTIONS, read_convention
+from prato.data.label_names import CONVENTIONS, read_convention, read_segment_names
 from prato.data.studies import ENDINGS, find_files, find_labelled_studies, printed, require_folder
+from prato.dicom.label_import import FoundDicomMasks, find_dicom_masks, import_dicom_mask
 from prato.evaluation.agreement import folder_agreement, label_diff, study_agreement
 from prato.labelling.files import list_labelled_studies
-from prato.labelling.importing import find_images, import_mask, match_masks
+from prato.labelling.importing import import_mask
+from prato.labelling.mask_files import find_images, match_masks
 from prato.labelling.records import UNKNOWN, Version
 from prato.labelling.restoring import restore
 from prato.labelling.trusted import find_trusted_phases
@@ -134,10 +137,20 @@ def import_masks(
     masks: Annotated[
         Path,
         typer.Argument(
-            help="Folder of masks, each named like its study, or a phase of it (x_frame08), with or without a word such as _gt."
+            help="Folder of masks, each named like its study, or a phase of it (x_frame08), with or without a word such as _gt; and of "
+            "DICOM SEG and RTSTRUCT, of any name."
         ),
     ],
-    convention: Annotated[str, typer.Option(help=f"What the masks' values mean: {', '.join(CONVENTIONS)}, or a JSON file: value -> name.")],
+    convention: Annotated[
+        str | None,
+        typer.Option(
+            help=f"What the masks' values mean: {', '.join(CONVENTIONS)}, or a JSON file: value -> name. DICOM and .seg.nrrd name them."
+        ),
+    ] = None,
+    names: Annotated[
+        Path | None,
+        typer.Option(help='What segments in DICOM and .seg.nrrd are, whose names are unknown; a JSON file: {"LA": "background"}.'),
+    ] = None,
     annotator: Annotated[str, typer.Option(help="Who is responsible for them.")] = UNKNOWN,
     accept_proposals: Annotated[
         bool,
@@ -146,28 +159,43 @@ def import_masks(
 ) -> None:
     """Store a folder of masks as the studies' labels, checked one by one. Exit code 1: some are left out; 2: none could be looked at."""
     with _refusals():
-        names = read_convention(convention)
+        values = None if convention is None else read_convention(convention)
+        renamed = {} if names is None else read_segment_names(names)
         images = find_images(studies)
-        files, strangers = match_masks(masks, images)
-    left_out = {str(path.relative_to(masks)): reason for path, reason in strangers.items()}
+        found = match_masks(masks, images)
+        nameless = [path.name for path in found.files.values() if not path.name.endswith(".seg.nrrd")]
+        if values is None and nameless:
+            raise ValueError(f"Nothing says what the values of {printed(min(nameless))} mean: name their convention with --convention.")
+
+    def named(path: Path) -> str:  # files of several patients may have one name
+        return printed(str(path.relative_to(masks)))
+
+    dicom = find_dicom_masks(tqdm(found.dicom, unit="file", mininterval=1.0), studies, images, found.files, renamed)
+    left_out = [*found.strangers.items(), *dicom.left_out]
+    stores = [
+        (path, partial(import_mask, images[owner.study], owner, path, values, renamed=renamed)) for owner, path in found.files.items()
+    ]
+    stores += [(mask.path, partial(import_dicom_mask, images[mask.study], mask)) for mask in dicom.masks]
     stored = unchanged = 0
-    proposed: dict[str, int] = {}
-    for owner, path in tqdm(sorted(files.items(), key=lambda item: item[1]), unit="mask", mininterval=1.0):
-        name = str(path.relative_to(masks))  # files of several patients may have one
+    proposed: Counter[Path] = Counter()
+    for path, store in tqdm(sorted(stores, key=lambda one: one[0]), unit="mask", mininterval=1.0):
         try:
-            params = {"annotator": annotator, "imported_from": path.name}
-            states = import_mask(images[owner.study], owner, path, names, params, accept_proposals)
+            states = store({"annotator": annotator, "imported_from": path.name}, accept_proposals)
         except (ValueError, OSError) as error:
-            left_out[name] = first_line(error)
+            left_out.append((path, first_line(error)))
         else:
             stored, unchanged = stored + bool(states), unchanged + (not states)
-            proposed[name] = list(states.values()).count("proposed")
+            proposed[path] += list(states.values()).count("proposed")
+    if not stores and not left_out:
+        typer.echo(f"{masks} holds no mask: its {dicom.others} DICOM files are images or reports.", err=True)
+        raise typer.Exit(2)
     typer.echo(f"{stored} labels are stored{f', {unchanged} were there already' if unchanged else ''}.")
-    for name, count in sorted(proposed.items()):
+    _tell(dicom, named)
+    for path, count in sorted(proposed.items()):
         if count:
-            typer.echo(f"{count} phases of {printed(name)} still equal the model's proposal and stay proposals: training ignores them.")
-    for name, reason in sorted(left_out.items()):
-        typer.echo(f"{printed(name)} is left out: {reason}", err=True)
+            typer.echo(f"{count} phases of {named(path)} still equal the model's proposal and stay proposals: training ignores them.")
+    for path, reason in sorted(left_out):
+        typer.echo(f"{named(path)} is left out: {reason}", err=True)
     if left_out:
         raise typer.Exit(1)
 
@@ -191,6 +219,16 @@ def check(studies: Studies) -> None:
         typer.echo(f"{study} is left out: {reason}", err=True)
     if left_out:
         raise typer.Exit(1)
+
+
+def _tell(dicom: FoundDicomMasks, named: Callable[[Path], str]) -> None:
+    if dicom.others:
+        typer.echo(f"{dicom.others} DICOM file{'s hold' if dicom.others > 1 else ' holds'} no label, as images and reports do not.")
+    automatic = sum(mask.is_automatic for mask in dicom.masks)
+    if automatic:
+        typer.echo(f"{automatic} of the DICOM labels were made by a program, as they say (AUTOMATIC): they count as drawn, so check them.")
+    for path, by in sorted(dicom.replaced.items()):
+        typer.echo(f"{named(path)} is not imported: {named(by)} takes its place, as that one says.")
 
 
 @contextmanager

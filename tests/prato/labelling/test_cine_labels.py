@@ -15,7 +15,8 @@ from prato.data.cine import read_cine, write_cine
 from prato.data.label_names import LabelError
 from prato.data.nifti import Volume, VolumeError, read_image, write_volume
 from prato.evaluation.agreement import label_diff, study_agreement
-from prato.labelling.importing import MaskOwner, import_mask
+from prato.labelling.importing import import_mask
+from prato.labelling.mask_files import MaskOwner
 from prato.labelling.merging import check_submission
 from prato.labelling.phases import trusted_phases
 from prato.labelling.records import LabelVersionError, OvertakenError

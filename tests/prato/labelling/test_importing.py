@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from prato.data.label_names import LABEL_INFO, LabelError
 from prato.data.nifti import read_volume, write_volume
 from prato.data.structures import STRUCTURES
-from prato.labelling.importing import MaskOwner, match_masks
+from prato.labelling.mask_files import MaskOwner, match_masks
 from prato.labelling.versions import LabelVersions
 from scripts.labels import app
 from tests.app.hearts import heart
@@ -50,7 +51,7 @@ def test_a_folder_of_masks_with_the_numbers_of_mnms(folders: tuple[Path, Path]) 
     done = run(app, "import", studies, masks, "--convention", "mnms", "--annotator", "Ada")
     assert done.exit_code == 1
     assert "2 labels are stored." in done.stdout
-    assert "c.nii.gz is left out: With this convention, RV and LV cavity seem to be swapped" in done.stderr
+    assert "c.nii.gz is left out: With these names, RV and LV cavity seem to be swapped" in done.stderr
     assert "d_gt.nii.gz is left out: no study has its name" in done.stderr
     for study, name in (("a", "a_gt.nii.gz"), ("b_ED", "label_ED.nii.gz")):
         versions = LabelVersions(studies, study)
@@ -163,18 +164,19 @@ def test_what_cannot_be_looked_at_is_refused(folders: tuple[Path, Path]) -> None
 
 def test_masks_in_formats_that_are_not_read_are_named(folders: tuple[Path, Path]) -> None:
     studies, masks = folders
-    for name in ("a.dcm", "IM0001", "b.NII.GZ"):
-        (masks / name).write_bytes(bytes(128) + b"DICM")
+    for name in ("a.mgz", "b.NII.GZ"):
+        (masks / name).write_bytes(b"x")
     (masks / "notes.txt").write_text("drawn by Ada")
     done = run(app, "import", studies, masks, "--convention", "mnms")
     assert (
-        done.exit_code == 2 and "(IM0001 is none: its format is not read: save it as .nii.gz, for instance with 3D Slicer)." in done.stderr
+        done.exit_code == 2 and "(a.mgz is none: its format is not read: save it as .nii.gz, for instance with 3D Slicer)." in done.stderr
     )
     put(masks, "c.nii.gz", MNMS, studies)
+    (masks / "IM0001").write_bytes(bytes(128) + b"DICM")
     done = run(app, "import", studies, masks, "--convention", "mnms")
     assert done.exit_code == 1 and "1 labels are stored." in done.stdout
-    assert all(f"{name} is left out: its format is not read" in done.stderr for name in ("a.dcm", "IM0001", "b.NII.GZ"))
-    assert "notes" not in done.stderr
+    assert all(f"{name} is left out: its format is not read" in done.stderr for name in ("a.mgz", "b.NII.GZ"))
+    assert "IM0001 is left out: It is DICOM of no known kind" in done.stderr and "notes" not in done.stderr
 
 
 def test_accents_are_the_same_however_they_are_stored(tmp_path: Path) -> None:
@@ -196,7 +198,7 @@ def test_every_name_finds_its_study(tmp_path_factory: pytest.TempPathFactory, st
     masks = tmp_path_factory.mktemp("masks")
     path = masks / f"{form.format(study)}.nii.gz"
     path.touch()
-    assert match_masks(masks, [study, "another"]) == ({MaskOwner(study): path}, {})
+    assert match_masks(masks, [study, "another"]) == ({MaskOwner(study): path}, [], {})
     with pytest.raises(LabelError, match="named like a study"):
         match_masks(masks, [f"{study}x", "another"])
 
@@ -204,7 +206,7 @@ def test_every_name_finds_its_study(tmp_path_factory: pytest.TempPathFactory, st
 def test_phases_find_their_cine_by_the_names_that_exports_give_them(tmp_path: Path) -> None:
     for name in ("a_frame01", "a_frame08_gt", "b_frame02", "label_c_frame03", "d_frame01", "d_frame00"):
         (tmp_path / f"{name}.nii.gz").touch()
-    found, strangers = match_masks(tmp_path, ["a_4d", "b", "c_frame03", "c_4d"])
+    found, _, strangers = match_masks(tmp_path, ["a_4d", "b", "c_frame03", "c_4d"])
     assert {owner: path.name for owner, path in found.items()} == {
         MaskOwner("a_4d", 0): "a_frame01.nii.gz",
         MaskOwner("a_4d", 7): "a_frame08_gt.nii.gz",
@@ -237,3 +239,25 @@ def test_a_volume_has_no_phases_by_name_and_each_file_that_is_left_out_is_named(
     assert done.exit_code == 1 and "1 labels are stored." in done.stdout
     assert "a_frame01.nii.gz is left out: It is called like a phase, and its image has only one: name it like its study, a." in done.stderr
     assert all(f"'{Path(folder) / 'sa.nii.gz'}' is left out" in done.stderr for folder in ("one", "two"))
+
+
+def test_names_of_segments_that_a_file_has_itself(folders: tuple[Path, Path]) -> None:
+    studies, masks = folders
+    image = SimpleITK.GetImageFromArray(heart().transpose(2, 1, 0))
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ read_volume(studies / "a.nii.gz").affine
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    image.SetSpacing(spacing.tolist())
+    image.SetOrigin(affine[:3, 3].tolist())
+    image.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
+    SimpleITK.WriteImage(image, str(masks / "c.seg.nrrd"))
+    nameless = run(app, "import", studies, masks)
+    assert nameless.exit_code == 1 and "c.seg.nrrd is left out: Nothing says what its values mean: name their convention" in nameless.stderr
+    for n, name in enumerate(("rechts", "myo", "LV")):
+        image.SetMetaData(f"Segment{n}_Name", name)
+        image.SetMetaData(f"Segment{n}_LabelValue", str(n + 1))
+    SimpleITK.WriteImage(image, str(masks / "c.seg.nrrd"))
+    (masks / "names.json").write_text('{"rechts": "RV"}')
+    assert "It names the segment 'rechts'" in run(app, "import", studies, masks).stderr
+    done = run(app, "import", studies, masks, "--names", masks / "names.json")
+    assert done.exit_code == 0, done.stderr
+    assert np.array_equal(LabelVersions(studies, "c").read_volume(1).array, heart())

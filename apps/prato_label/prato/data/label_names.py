@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from prato.data.nifti import VolumeError
-from prato.data.structures import BACKGROUND, STRUCTURES, structure_from_name
+from prato.data.structures import BACKGROUND, STRUCTURES, border_from_name, structure_from_name
 
 #: The same as ``label_info``: what a stored label's values mean.
 LABEL_INFO = [{"name": name, "idx": number} for name, number in STRUCTURES.items()]
@@ -99,6 +99,24 @@ def read_convention(text: str) -> Mapping[str, str]:
     pairs = _pairs_from_object(found)
     _resolve(os.path.basename(text), pairs, [value for _, value in pairs])
     return {str(value): text for text, value in pairs}
+
+
+def read_segment_names(path: Path) -> Mapping[str, str]:
+    """What the segments of a program are called -> structures, or background: the JSON file ``path``, ``{"LA": "background", ...}``.
+
+    Raises:
+        LabelError: it is no such file, or names what is no structure.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or not found or not all(isinstance(name, str) for name in found.values()):
+        raise LabelError(f'{path.name} is no JSON file of names of segments such as {{"LA": "background", "Kavum": "LV cavity"}}.')
+    for name in found.values():
+        if structure_from_name(name) is None and border_from_name(name) is None:
+            raise LabelError(f"{path.name} names {name!r:.60}: the structures are {', '.join(STRUCTURES)}, and background.")
+    return found
 
 
 def _pairs_from_list(label_info: Any) -> list[tuple[str, int]]:

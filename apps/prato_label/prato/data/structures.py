@@ -32,6 +32,17 @@ _SYNONYMS = {
     **dict.fromkeys(("myo", "myoc", "myocard", "myocardium", "heartmyocardium", "heartmuscle", "lvm"), "myocardium"),
     **dict.fromkeys(("background", "bg", "none", "unlabeled", "unlabelled", "clearlabel"), "background"),
 }
+#: The borders of the left ventricle's wall, as contours are called beside the names of structures: each encloses a structure.
+_BORDERS = {
+    text: structure
+    for structure, layers in {
+        "myocardium": ("epi", "epicardium", "epicardial"),
+        "LV cavity": ("endo", "endocardium", "endocardial"),
+    }.items()
+    for layer in layers
+    for side in ("", *_SIDES["LV cavity"])
+    for text in (side + layer, layer + side)
+}
 
 
 def structure_from_name(text: str) -> str | None:
@@ -41,6 +52,15 @@ def structure_from_name(text: str) -> str | None:
     ('LV cavity', 'myocardium', 'RV cavity')
     """
     return _SYNONYMS.get(re.sub(r"[^a-z0-9]", "", text.casefold()))
+
+
+def border_from_name(text: str) -> str | None:
+    """The structure of which ``text`` names the outer border: of the myocardium that of the wall, within which the LV cavity lies, too.
+
+    >>> border_from_name("LV epicardium"), border_from_name("lvEndoContour"), border_from_name("RV endo")
+    ('myocardium', 'LV cavity', None)
+    """
+    return _BORDERS.get(re.sub(r"(contours?|borders?)$", "", re.sub(r"[^a-z0-9]", "", text.casefold())))
 
 
 def voxel_counts(mask: np.ndarray) -> dict[str, int]:

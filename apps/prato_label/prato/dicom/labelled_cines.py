@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,12 +14,12 @@ from prato.data.cine import Cine, read_cine
 from prato.data.ed_es import NamedPhases, named_ed_es
 from prato.data.label_check import check_label, read_label_volume
 from prato.data.label_records import recorded_image_info, recorded_label_info
-from prato.data.nifti import VolumeError
+from prato.data.nifti import Volume, VolumeError
 from prato.data.studies import FoundFiles, Manifest, find_files, load_manifest
 from prato.dicom.find import DicomError
 from prato.dicom.references import CineReference
 from prato.dicom.segmentation import LabelledPhase
-from prato.labelling.phases import phase_of
+from prato.labelling.phases import phase_count, phase_of
 from prato.labelling.provenance import find_provenance
 from prato.labelling.reader import VersionReader
 from prato.labelling.records import Version
@@ -97,7 +97,8 @@ def find_sidecar(folder: Path, study: str) -> tuple[Path, int | None] | None:
     """The sidecar of ``study``, beside it or in the folder above, and which phase it is, from 0 (None: all); None without a sidecar."""
     frame = _FRAME.search(study)
     name = f"{_FRAME.sub('', study)}_4d.json" if frame else f"{study}.json"
-    path = next((path for path in (folder / name, folder.parent / name) if path.is_file()), None)
+    above = Path(os.path.abspath(folder)).parent  # "." has no other
+    path = next((path for path in (folder / name, above / name) if path.is_file()), None)
     return None if path is None else (path, int(frame[1]) - 1 if frame else None)
 
 
@@ -113,7 +114,8 @@ def _add(
     image, (versions, current) = read_cine(images.files[study]), VersionReader(folder, study).list_versions()
     if current is None:
         return []
-    _check_image(reference, image, t)
+    _check_uids(reference)
+    check_grid(reference, image.grid(), t)
     phases = _read_phases(folder, study, image, versions, t, ready)
     if not phases:
         return [f"{study} is left out: none of its phases is {' or '.join(_STATES[ready])} yet."]
@@ -131,19 +133,27 @@ def _add(
     return []
 
 
-def _check_image(reference: CineReference, image: Cine, t: int | None) -> None:
+def check_grid(reference: CineReference, grid: Volume, t: int | None) -> None:
+    """Refuse an image on ``grid``, (X, Y, Z) or of a cine (X, Y, Z, T), that is not the cine of ``reference``, or its phase ``t``.
+
+    Raises:
+        DicomError: it is not.
+    """
     if t is not None and not 0 <= t < reference.phases:
         raise DicomError(f"its cine has {reference.phases} phases, and no phase {t + 1}")
-    if t is None and len(image) != reference.phases:
-        raise DicomError(f"it has {len(image)} phases and its sidecar {reference.phases}")
+    if t is None and phase_count(grid.array) != reference.phases:
+        raise DicomError(f"it has {phase_count(grid.array)} phases and its sidecar {reference.phases}")
+    reason = reference.why_other_image(replace(grid, array=phase_of(grid.array, 0)))
+    if reason is not None:
+        raise DicomError(f"{reason}: import it again")
+
+
+def _check_uids(reference: CineReference) -> None:
     origin = reference.dicom
     if not all(uid for row in origin.sop_instance_uids for uid in row):
         raise DicomError("its DICOM images have no SOP instance UIDs of their own, by which a segmentation refers to them")
     if not all((origin.study_instance_uid, *origin.series_instance_uids)):
         raise DicomError("its DICOM images have no UIDs of their examination and series, to which a segmentation belongs")
-    reason = reference.why_other_image(image.phase(0))
-    if reason is not None:
-        raise DicomError(f"{reason}: import it again")
 
 
 def _read_phases(folder: Path, study: str, image: Cine, versions: list[Version], t: int | None, ready: Ready) -> list[LabelledPhase]:

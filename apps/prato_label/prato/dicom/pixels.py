@@ -34,7 +34,7 @@ def read_pixels(cine: Sequence[Sequence[Frame]]) -> np.ndarray:
             places[frame.file].append((k, t, frame))
     first = cine[0][0]
     shape = (first.columns, first.rows, len(cine), len(cine[0]))
-    _check_size(math.prod(shape), "the cine")
+    check_size(math.prod(shape), "the cine")
     is_rescaled = any(frame.rescale != (1.0, 0.0) for frames in cine for frame in frames)
     if any(frame.rescale[0] == 0 for frames in cine for frame in frames):
         raise DicomError("its RescaleSlope is 0, which would make all pixels the same")
@@ -74,7 +74,7 @@ def _decode(frame: Frame) -> tuple[np.ndarray, int | None]:
             warnings.simplefilter("ignore")
             dataset = pydicom.dcmread(stream, force=True)
             _complete(dataset)
-            _check_size(int(dataset.NumberOfFrames) * frame.rows * frame.columns, name)
+            check_size(int(dataset.NumberOfFrames) * frame.rows * frame.columns, name)
             images = dataset.pixel_array
     except DicomError:
         raise
@@ -123,7 +123,7 @@ def _inverted_alike(array: np.ndarray, sums: np.ndarray) -> np.ndarray:
     return array + apart.astype(array.dtype if array.dtype.kind == "f" else np.int64)
 
 
-def _check_size(count: int, name: str) -> None:
+def check_size(count: int, name: str) -> None:
     """Refuse what would fill the memory: compressed pixels may take any number of times their file's size."""
     if 2 * count > _MAX_BYTES:
         raise DicomError(f"{name} holds more voxels ({2 * count / 2**20:.0f} MiB) than the {_MAX_BYTES // 2**20} MiB accepted here")

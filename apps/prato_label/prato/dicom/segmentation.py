@@ -103,7 +103,7 @@ def predecessor_of(dataset: Dataset) -> str | None:
     if dataset.get("PredecessorDocumentsSequence"):
         return str(dataset.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID)
     for item in dataset.get("ReferencedInstanceSequence") or ():
-        if any(code.CodeValue == REPLACED.value for code in item.PurposeOfReferenceCodeSequence):
+        if any(code.get("CodeValue") == REPLACED.value for code in item.get("PurposeOfReferenceCodeSequence") or ()):
             return str(item.ReferencedSOPInstanceUID)
     return None
 

@@ -13,7 +13,7 @@ from prato.data.studies import Study, is_study_id, patient_of
 from prato.exchange.cases import Case, FolderError, Reader, read_case
 from prato.exchange.final_labels import FinalLabels
 from prato.exchange.layouts import Convention, Phases, register_layout
-from prato.labelling.importing import plain_name
+from prato.labelling.mask_files import plain_name
 
 
 class Files:

@@ -1,0 +1,165 @@
+"""DICOM SEG read: which pixels are of which segment, and on which images they were drawn, whatever program has made the object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from pydicom.dataset import Dataset
+from pydicom.sr.coding import Code
+from pydicom.uid import UID, AllTransferSyntaxes
+
+from prato.data.label_check import match_grid
+from prato.data.label_names import LabelError, MisplacedLabelError
+from prato.data.nifti import Volume
+from prato.data.structures import structure_from_name
+from prato.dicom.codes import STRUCTURE_CODES
+from prato.dicom.drawings import Drawing, Image, plane_of, references
+from prato.dicom.find import DicomError
+from prato.dicom.pixels import check_size
+from prato.dicom.segmentation import predecessor_of
+from prato.dicom.times import numbers_of
+
+_LABEL_MAP = "1.2.840.10008.5.1.4.1.1.66.7"
+SEGMENTATION_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", _LABEL_MAP)
+
+
+@dataclass(frozen=True)
+class SegmentFrame:
+    """One frame: ``pixels`` (rows, columns) times ``factor`` are numbers of segments. ``plane``: where it lies, if it says so."""
+
+    pixels: np.ndarray
+    factor: int
+    images: tuple[Image, ...]
+    plane: Volume | None
+
+    def numbers_on(self, plane: Volume) -> np.ndarray:
+        numbers = self.pixels.T.astype(np.uint16) * np.uint16(self.factor)
+        theirs, ours = ("x".join(map(str, shape)) for shape in (numbers.shape, plane.array.shape[:2]))
+        if sorted(numbers.shape) != sorted(plane.array.shape[:2]) or (self.plane is None and theirs != ours):
+            raise MisplacedLabelError(f"It has frames of {theirs} pixels and its images {ours}: export it on the images' own grid.")
+        return numbers if self.plane is None else match_grid("It", replace(self.plane, array=numbers[..., None]), plane)[..., 0]
+
+
+def read_segmentation(dataset: Dataset, renamed: Mapping[str, str]) -> Drawing:
+    """The DICOM SEG ``dataset``, read to its end.
+
+    Args:
+        renamed: names of structures by names of segments that are none.
+
+    Raises:
+        LabelError: it is empty, holds fractions, describes other frames or segments than it has, or its pixels cannot be decoded.
+    """
+    segments = {int(item.SegmentNumber): item for item in dataset.get("SegmentSequence") or ()}
+    names = {n: _name_segment(item, renamed) for n, item in enumerate(segments.values(), start=1)}
+    # not by the object's own numbers: those of a label map may begin with 0
+    numbers = {number: n if structure_from_name(names[n]) != "background" else 0 for n, number in enumerate(segments, start=1)}
+    parts = [part for part in _read_frames(dataset, numbers) if part.factor and part.pixels.any()]
+    if not parts:
+        raise LabelError("It is empty: there is nothing to learn from it.")
+    return Drawing(
+        uid=str(dataset.get("SOPInstanceUID", "")),
+        predecessor=predecessor_of(dataset),
+        study=str(dataset.get("StudyInstanceUID", "")),
+        series=frozenset(str(series.get("SeriesInstanceUID", "")) for series in dataset.get("ReferencedSeriesSequence") or ()),
+        frame_of_reference=str(dataset.get("FrameOfReferenceUID", "")),
+        images=frozenset(_images_of_object(dataset)),
+        names=names,
+        parts=parts,
+        is_automatic=all(item.get("SegmentAlgorithmType") == "AUTOMATIC" for item in segments.values()),
+    )
+
+
+def _name_segment(segment: Dataset, renamed: Mapping[str, str]) -> str:
+    """What the segment is called, by the first that names a structure: its label, its description, or its code; ``renamed`` before all."""
+    texts = [str(segment.get(name, "") or "") for name in ("SegmentLabel", "SegmentDescription")]
+    for item in segment.get("SegmentedPropertyTypeCodeSequence") or ():
+        code = Code(*(str(item.get(name, "") or "") for name in ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")))
+        texts += [name for name, own in STRUCTURE_CODES.items() if own == code]  # also by its older code, of SNOMED RT
+        texts.append(code.meaning)
+    texts = [renamed[text] for text in texts if text in renamed] + texts
+    return next((text for text in texts if structure_from_name(text)), next(filter(None, texts), "without a name"))
+
+
+def _read_frames(dataset: Dataset, numbers: Mapping[int, int]) -> Iterator[SegmentFrame]:
+    """All frames; ``numbers``: by the number of a segment in the object, the one that it has here, 0 for the background."""
+    groups, count = dataset.get("PerFrameFunctionalGroupsSequence") or (), int(dataset.get("NumberOfFrames", 1) or 1)
+    if len(groups) != count:
+        raise LabelError(f"It has {count} frames and describes {len(groups)}: some are missing, export it again.")
+    shared = (dataset.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
+    pixels, is_label_map = _read_pixels(dataset, count), _is_label_map(dataset)
+    if is_label_map:
+        pixels = _renumber(pixels, numbers, int(dataset.get("PixelPaddingValue", 0) or 0))
+    for group, own in zip(groups, pixels):
+        number = None if is_label_map else int(_macro(group, shared, "SegmentIdentificationSequence").ReferencedSegmentNumber)
+        if number is not None and number not in numbers:
+            raise LabelError(f"It has frames of segment {number}, which it does not describe: export it again.")
+        yield SegmentFrame(own, 1 if number is None else numbers[number], tuple(_images_of(group, shared)), _read_plane(group, shared, own))
+
+
+def _is_label_map(dataset: Dataset) -> bool:
+    return dataset.get("SegmentationType") == "LABELMAP" or dataset.get("SOPClassUID") == _LABEL_MAP
+
+
+def _read_pixels(dataset: Dataset, count: int) -> np.ndarray:
+    """(frames, rows, columns): 0 and 1, or of a label map numbers of segments."""
+    rows, columns = int(dataset.Rows), int(dataset.Columns)
+    try:
+        check_size(count * rows * columns, "It")
+        pixels = dataset.pixel_array.reshape(count, rows, columns)
+    except DicomError as error:
+        raise LabelError(f"{error}.") from error
+    except Exception as error:  # pydicom and its decoders raise whatever a damaged object leads them to
+        syntax = UID(dataset.file_meta.get("TransferSyntaxUID", ""))
+        how = f", or compressed as {syntax.name}" if syntax in AllTransferSyntaxes and syntax.is_compressed else ""
+        raise LabelError(f"Its pixels cannot be read (frames are missing or damaged{how}): export it again.") from error
+    if _is_label_map(dataset):
+        return pixels
+    if dataset.get("SegmentationType") == "FRACTIONAL":
+        most = int(dataset.get("MaximumFractionalValue", 0) or 0)
+        if ((pixels != 0) & (pixels != most)).any():
+            raise LabelError("It holds fractions, as a probability map does: save it as a binary segmentation, or as a label map.")
+    return (pixels != 0).view(np.uint8)
+
+
+def _renumber(pixels: np.ndarray, numbers: Mapping[int, int], padding: int) -> np.ndarray:
+    new = np.zeros(int(pixels.max()) + 1, np.uint16)
+    for value in np.unique(pixels).tolist():
+        if value in numbers:
+            new[value] = numbers[value]
+        elif value not in (0, padding):
+            raise LabelError(f"It has pixels of segment {value}, which it does not describe: export it again.")
+    return new[pixels]
+
+
+def _macro(group: Dataset, shared: Dataset, name: str) -> Dataset:
+    """What a frame, or all frames together, say under that name; nothing where they do not."""
+    return next((level.get(name)[0] for level in (group, shared) if level.get(name)), Dataset())
+
+
+def _images_of(group: Dataset, shared: Dataset) -> Iterator[Image]:
+    for derivation in group.get("DerivationImageSequence") or shared.get("DerivationImageSequence") or ():
+        yield from references(derivation.get("SourceImageSequence") or ())
+
+
+def _images_of_object(dataset: Dataset) -> Iterator[Image]:
+    yield from references(dataset.get("SourceImageSequence") or ())
+    for series in dataset.get("ReferencedSeriesSequence") or ():
+        yield from references(series.get("ReferencedInstanceSequence") or ())
+
+
+def _read_plane(group: Dataset, shared: Dataset, pixels: np.ndarray) -> Volume | None:
+    position = numbers_of(_macro(group, shared, "PlanePositionSequence"), "ImagePositionPatient", 3)
+    orientation = numbers_of(_macro(group, shared, "PlaneOrientationSequence"), "ImageOrientationPatient", 6)
+    spacing = numbers_of(_macro(group, shared, "PixelMeasuresSequence"), "PixelSpacing", 2)
+    if (
+        position is None
+        or orientation is None
+        or spacing is None
+        or min(spacing) <= 0
+        or not np.any(np.cross(*np.reshape(orientation, (2, 3))))
+    ):
+        return None
+    rows, columns = pixels.shape
+    return plane_of((columns, rows), spacing, orientation, position)
