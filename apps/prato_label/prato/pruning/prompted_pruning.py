@@ -74,6 +74,7 @@ class PromptedPruning:
             token = [s // g for s, g in zip(self.image_size, grid)]
             corner, pixels = (tuple(a * t for a, t in zip(cells, token)) for cells in (frame.start, frame.cells))
             prompts = prompts.crop(corner, pixels)
+        # also where tokens are ranked at random: what is compared is the choice, at the same cost
         relevance = self.relevance[str(number)](tokens, frame.cells, prompts, plan.k, alive, plan.weights)
         score = frame.place(relevance.unflatten(1, frame.cells)).flatten(1)
         if plan.score_by == "relevance":
