@@ -11,7 +11,7 @@ from prato.inference.stack_segmenter import StackSegmenter
 from prato.models.checkpoint import model_preset, save_model
 from prato.prompts.box import Box, BoxPrompt
 from prato.prompts.clicks import ClickPrompt, Stroke
-from prato.runtime.batch_runner import BatchRunner
+from prato.runtime.batch_runner import IMMEDIATE, BatchRunner
 from prato.runtime.cancel_token import CancelledError, CancelToken
 
 BOX = BoxPrompt(Box((14, 5, 1), (46, 35, 4)))
@@ -89,6 +89,22 @@ def test_where_no_heart_is_seen_the_whole_image_is(predictor, heart, monkeypatch
     predictor.set_image(heart)
     found = predictor.predict()
     assert found.box_source == "whole_image" and found.box == Box.whole(heart.array.shape) and found.kept_fraction == {"overview": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("voxels", "mm", "token", "box"),
+    [
+        (10, 30.0, 0, (0, 1)),  # tokens of 12 mm in voxels of 30 mm
+        (65, 1.5, 9, (64, 65)),  # 65 pixels, to which 15 are added: the last token lies in these
+    ],
+)
+def test_a_heart_that_is_seen_in_one_token_lies_in_a_voxel_of_the_image(predictor, monkeypatch, voxels, mm, token, box):
+    image = np.random.default_rng(0).normal(size=(voxels, voxels, 3)).astype(np.float32)
+    monkeypatch.setattr(predictor.segmenter.spec, "pixel", 1.5)
+    seen_at(predictor, monkeypatch, (token, token))
+    stack = ImageStack(Volume(image, np.diag([mm, mm, 4 * mm, 1.0])))
+    found, _ = predictor.segmenter.propose(stack, IMMEDIATE)
+    assert found == Box((box[0], box[0], 0), (box[1], box[1], 3))
 
 
 def test_slices_may_lie_along_any_axis(predictor, heart):
