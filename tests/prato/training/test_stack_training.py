@@ -8,6 +8,7 @@ import torch
 from monai.losses import DiceCELoss
 
 from prato.data.cases import TrainingCase
+from prato.data.structures import STRUCTURES
 from prato.models.registry import build_model
 from prato.training.batch_augmentation import TOKEN, StackBatch, StackSampler
 from prato.training.batch_intensity import blurred, change_some, coarsened, mixed
@@ -238,3 +239,14 @@ def test_a_module_that_is_not_trained_is_what_it_was(bank):
 def test_dice_of_windows(bank, prompting):
     dice = window_dice(small_network().eval(), bank, prompting, edge=96)
     assert dice.shape == (2, 3) and bool(((dice >= 0) & (dice <= 1)).all())
+
+
+def test_a_structure_that_a_case_has_not_and_the_mask_neither_counts_as_right(bank, monkeypatch):
+    network = small_network().eval()
+    labels = torch.where(bank.labels == STRUCTURES["RV cavity"], 0, bank.labels)
+
+    def blank(window, *_):
+        return torch.eye(4)[0].view(1, 4, 1, 1).expand(window.shape[1], -1, *window.shape[-2:]), None
+
+    monkeypatch.setattr(network, "train_windows", blank)
+    assert window_dice(network, replace(bank, labels=labels), edge=96).tolist() == [[1.0, 0.0, 0.0]] * 2
