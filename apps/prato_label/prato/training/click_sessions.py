@@ -77,10 +77,14 @@ class ClickSampler:
     """
 
     def __init__(self, bank: ClickBank, seed: int, count: int, edge: int) -> None:
-        self.bank, self.edge = bank, edge
-        self.random = np.random.default_rng(seed)
+        self.bank, self.edge, self._count = bank, edge, count
         self._hearts, self._worth = _heart_planes(bank), _largest_parts(bank)
-        self._sessions = [self.begin() for _ in range(count)]
+        self.restart(seed)
+
+    def restart(self, *seed: int) -> None:
+        """Begin all sessions anew, with the random numbers of ``seed``."""
+        self.random = np.random.default_rng(seed)
+        self._sessions = [self.begin() for _ in range(self._count)]
 
     def batch(self) -> list[Sample]:
         """The next sample of each session."""
