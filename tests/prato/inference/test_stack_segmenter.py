@@ -107,6 +107,20 @@ def test_a_heart_that_is_seen_in_one_token_lies_in_a_voxel_of_the_image(predicto
     assert found == Box((box[0], box[0], 0), (box[1], box[1], 3))
 
 
+def test_a_voxel_has_the_token_that_its_centre_lies_in(predictor, monkeypatch):
+    seen_at(predictor, monkeypatch, (8, 9))
+    voxels, pixels = 187, 240  # of 1.54 mm and 1.2 mm
+    mm = pixels * predictor.segmenter.spec.pixel / voxels
+    image = np.random.default_rng(0).normal(size=(voxels, voxels, 2)).astype(np.float32)
+    predictor.set_image(Volume(image, np.diag([mm, mm, 8.0, 1.0])))
+    tokens = predictor.predict(return_tokens=True).tokens
+    centres = (np.arange(voxels) + 0.5) * pixels / voxels
+    rows, columns = (np.flatnonzero(tokens[:, :, 0].any(axis)) for axis in (1, 0))
+    for kept, middle in ((rows, 68), (columns, 76)):  # 96 pixels round the token's middle, on the grid of tokens
+        start = round((middle - 48) / 8) * 8
+        assert kept.tolist() == np.flatnonzero((centres >= start) & (centres < start + 96)).tolist()
+
+
 def test_slices_may_lie_along_any_axis(predictor, heart):
     predictor.set_image(heart)
     straight = predictor.predict([BOX])

@@ -245,7 +245,7 @@ class StackSegmenter:
         tally.add_logits(output)
         if result.tokens is not None:
             kept = output.token_map().unsqueeze(1)[:, :, : pixels[0], : pixels[1]]
-            result.tokens[:, :, planes] = F.interpolate(kept, size=native, mode="nearest")[:, 0].permute(1, 2, 0).cpu().numpy()
+            result.tokens[:, :, planes] = F.interpolate(kept, size=native, mode="nearest-exact")[:, 0].permute(1, 2, 0).cpu().numpy()
 
     def dense_gflops(self, size: tuple[int, ...], runner: BatchRunner) -> float:
         """GFLOP of one slice of ``size`` pixels without pruning, estimated in a call that ``runner`` makes once."""
