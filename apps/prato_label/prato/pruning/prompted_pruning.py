@@ -41,7 +41,7 @@ class PromptedPruning:
 
     def __post_init__(self) -> None:
         for number in self.plan.prune_after:
-            self.relevance[str(number)]
+            self.relevance[str(number)]  # raises now, not in the middle of the blocks
 
     @property
     def is_masking(self) -> bool:

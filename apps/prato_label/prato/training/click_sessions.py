@@ -198,7 +198,10 @@ class ClickSampler:
         else:
             change = np.arange(NUM_CLASSES)
             gone = int(random.integers(NUM_CLASSES))
-            change[gone or slice(None)] = 0 if gone == 0 else int(random.integers(NUM_CLASSES))
+            if gone == 0:  # all of them
+                change[:] = 0
+            else:
+                change[gone] = int(random.integers(NUM_CLASSES))
             wrong = change[truth]
         if random.random() < 0.3:
             wrong = np.where(_smooth(random, truth.shape, 14) > 0.2, wrong, truth)
