@@ -63,6 +63,14 @@ def test_a_bank_without_cases_is_refused():
         SliceBank.from_cases([], CPU)
 
 
+def test_a_case_whose_heart_lies_beyond_the_canvas_is_left_out(cases, bank):
+    away = case("c", 3, (400, 400), (30, 40))
+    again = SliceBank.from_cases([cases[0], away, cases[1]], CPU)
+    assert again.patients == ("a", "b") and torch.equal(again.labels, bank.labels) and torch.equal(again.first, bank.first)
+    with pytest.raises(ValueError, match=f"with a heart in the middle {CANVAS} x {CANVAS} pixels"):
+        SliceBank.from_cases([away], CPU)
+
+
 def test_packed_cases_come_back(tmp_path, cases, bank):
     save_packed(tmp_path / "cases.zip", cases)
     again = load_packed(tmp_path / "cases.zip", CPU)

@@ -47,13 +47,15 @@ class SliceBank:
 
     @classmethod
     def from_cases(cls, cases: Sequence[TrainingCase], device: torch.device) -> SliceBank:
-        """The slices of ``cases`` on ``device``, the middle of each in the middle of the canvas; what is larger is cut.
+        """The slices of ``cases`` on ``device``, the middle of each in the middle of the canvas; what is larger is cut, and a case whose
+        heart lies beyond is left out.
 
         Raises:
             ValueError: there are no cases.
         """
+        cases = [case for case in cases if bool(_footprint(case.label).any())]
         if not cases:
-            raise ValueError("A slice bank needs at least one labelled case.")
+            raise ValueError(f"A slice bank needs at least one labelled case with a heart in the middle {CANVAS} x {CANVAS} pixels.")
         return cls._from_slices(
             [_as_bytes(case.image) for case in cases], [case.label for case in cases], [case.patient for case in cases], device
         )
@@ -61,11 +63,10 @@ class SliceBank:
     @classmethod
     def _from_slices(cls, images: Sequence[Tensor], labels: Sequence[Tensor], patients: Sequence[str], device: torch.device) -> SliceBank:
         count = torch.tensor([len(image) for image in images])
-        footprints = torch.stack([_centred((label > 0).any(0, keepdim=True).to(torch.uint8))[0] for label in labels])
         return cls(
             images=torch.cat([_centred(image) for image in images]).to(device),
             labels=torch.cat([_centred(label) for label in labels]).to(device),
-            footprints=footprints.to(device),
+            footprints=torch.stack([_footprint(label) for label in labels]).to(device),
             first=(count.cumsum(0) - count).to(device),
             count=count.to(device),
             patients=tuple(patients),
@@ -97,6 +98,11 @@ def _reached(present: np.ndarray) -> slice:
     """From the first to the last of what is True in bool (H,), and two beyond."""
     where = np.flatnonzero(present)
     return slice(max(int(where[0]) - 2, 0), int(where[-1]) + 3)
+
+
+def _footprint(label: Tensor) -> Tensor:
+    """uint8 (CANVAS, CANVAS), 1 where any slice of ``label`` (K, H, W) holds a structure."""
+    return _centred((label > 0).any(0, keepdim=True).to(torch.uint8))[0]
 
 
 def _as_bytes(image: Tensor) -> Tensor:
