@@ -249,6 +249,19 @@ def test_what_cannot_be_measured_is_one_sentence_and_nothing_is_written(studies:
     assert "one phase and its image 16 phases" in done.output
 
 
+def test_frames_that_are_stored_differently_are_seen_from_the_same_side(studies: Path) -> None:
+    before = next(heart for heart in find_hearts(studies).hearts if heart.patient == "b")
+    for path in (studies / "b_frame09.nii.gz", studies / "labels" / "final" / "b_frame09.nii.gz"):
+        image = nib.load(path)
+        turned = np.diag([-1.0, 1.0, 1.0, 1.0])[:, [1, 0, 2, 3]]  # rows and columns swapped, and one of them reversed
+        turned[0, 3] = image.shape[0] - 1
+        array = np.asanyarray(image.dataobj)[::-1].transpose(1, 0, 2)
+        write_volume(path, np.ascontiguousarray(array), image.affine @ turned)
+    again = next(heart for heart in find_hearts(studies).hearts if heart.patient == "b")
+    assert np.array_equal(again.images, before.images) and np.array_equal(again.masks, before.masks)
+    assert again.function == before.function
+
+
 def test_frames_of_other_voxel_sizes_are_not_measured_as_one_heart(studies: Path, tmp_path: Path) -> None:
     mask, finer = hearts([0.4])[..., 0], np.diag([1.6, 1.6, 10.0, 1.0])
     write_volume(studies / "b_frame09.nii.gz", (mask * 100 + 20).astype(np.int16), finer)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from prato.models.checkpoint import ModelSpec
 from scripts.research.datasets.base import FIELD_MM, dataset_class
 from scripts.research.experiments.schema import Experiment
@@ -17,7 +15,7 @@ def model_spec(experiment: Experiment) -> ModelSpec:
     arguments = {"in_channels": 3, "out_channels": classes, **size_arguments(experiment.network, experiment.size)}
     if "img_size" in arguments:
         arguments["img_size"] = edge
-    network: Any = experiment.network
+    network = experiment.network
     if experiment.is_baseline:
         network = "baseline_unetr"
         arguments |= {"method": experiment.method, "box_channel": experiment.sees_box == "as a channel"}

@@ -41,7 +41,7 @@ class Spending(_Strict):
     batch: int = Field(default=8, gt=0)
 
     @model_validator(mode="after")
-    def _one_of_two(self) -> Spending:
+    def _is_one_amount(self) -> Spending:
         if sum(given is not None for given in (self.slices, self.steps, self.minutes)) != 1:
             raise ValueError("a budget is either slices, steps or minutes")
         return self

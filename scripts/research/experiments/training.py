@@ -106,7 +106,7 @@ def train_experiment(
     amount = Budget(budget.steps, budget.minutes)
     if method is not None:
         method.set_progress(amount.fraction_spent(trainer.step, trainer.seconds))
-    curve = _Curve(files.curve, trainer.step)
+    curve = _Curve(files.curve, trainer.step, amount.fraction_spent(trainer.step, trainer.seconds))
 
     def after_step(progress: Progress) -> bool:
         if method is not None:
@@ -129,11 +129,11 @@ def train_experiment(
 class _Curve:
     """Mean loss at some fifty of the budget's steps. What was written after the state was stored is written again."""
 
-    def __init__(self, path: Path, step: int) -> None:
-        self.path = path
+    def __init__(self, path: Path, step: int, share: float) -> None:
+        """Args: step, share: of the budget, from which the training goes on."""
+        self.path, self.share = path, share
         rows: list[list[float]] = json.loads(path.read_bytes()) if path.exists() else []
         self.points = [row for row in rows if row[0] <= step]
-        self.share = 0.0
 
     def add(self, progress: Progress) -> None:
         before, self.share = self.share, progress.share

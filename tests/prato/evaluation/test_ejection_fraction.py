@@ -27,3 +27,9 @@ def test_phases_are_told_by_the_expert_s_volumes_and_errors_are_in_points():
 
 def test_a_mask_without_blood_ejects_nothing():
     assert ejection_errors([row("a", 0, 40), row("a", 0, 100)], "LV cavity") == {"a": (0.0, pytest.approx(60))}
+
+
+def test_a_cavity_that_the_expert_did_not_draw_has_no_ejection_fraction_to_be_wrong_about():
+    found = ejection_errors([row("a", 50, 0), row("a", 100, 0), row("b", 40, 50), row("b", 100, 100)], "RV cavity")
+    assert [*found] == ["b"] and not math.isnan(summarise(found)["mae"])
+    assert all(math.isnan(value) for value in summarise({}).values())

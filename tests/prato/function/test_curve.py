@@ -6,6 +6,7 @@ from hypothesis.extra.numpy import arrays
 
 from prato.data.phantom_beat import make_beat, random_timing
 from prato.function.curve import VolumeCurve, count_minima, find_ed_es, flicker
+from prato.function.cycle import phase_probabilities
 
 
 def random_curve(seed, phases, noise=0.01):
@@ -34,6 +35,24 @@ def test_ed_and_es_are_found_within_a_phase_in_nine_of_ten_beats(phases, noise):
         found = find_ed_es(curve, is_cycle=True)
         hits.append((apart(found[0], ed, phases) <= 1, apart(found[1], es, phases) <= 1))
     assert np.mean(hits, axis=0).min() >= 0.9
+
+
+@pytest.mark.parametrize("phases", [12, 20, 25, 30, 35])
+def test_wherever_in_the_cycle_a_cine_begins_the_same_phases_are_found(phases):
+    for seed in range(20):
+        curve, *_ = random_curve(seed, phases, noise=0.03)
+        ed, es = find_ed_es(curve, is_cycle=True)
+        for turn in range(1, phases):
+            turned = VolumeCurve(*(np.roll(volume, turn) for volume in (curve.rv, curve.myocardium, curve.lv)))
+            assert find_ed_es(turned, is_cycle=True) == ((ed + turn) % phases, (es + turn) % phases)
+
+
+@pytest.mark.parametrize("phases", [20, 25, 30])
+def test_a_volume_that_never_changes_says_nothing_of_the_phases(phases):
+    curve, *_ = random_curve(1, phases)
+    for ml in (0.0, 0.37, 85.1, 180.7):
+        found = phase_probabilities([curve.lv, np.full(phases, ml)])
+        assert np.array_equal(found, phase_probabilities([curve.lv]))
 
 
 def test_a_ventricle_that_jumps_in_some_phases_moves_neither():

@@ -105,6 +105,16 @@ def test_blank_slices_that_were_added_change_nothing(
             assert [*found.box.bounds] == [*(plain.box.bounds + np.array([0, 0, 0, 0, before, before]))]
 
 
+@pytest.mark.parametrize("name", ["prato_unetr", "prato_swin_unetr"])
+def test_nor_do_they_for_networks_that_look_at_windows(heart: tuple[Volume, np.ndarray], name: str) -> None:
+    predictor = Predictor.from_files(MODEL.with_name(f"{name}.safetensors"), MODEL)
+    image, truth = heart
+    added = [(0, 0), (0, 0), (2, 3)]
+    plain, _ = segment(predictor, image, truth)
+    found, _ = segment(predictor, replace(image, array=np.pad(image.array, added)), np.pad(truth, added))
+    assert plain.mask.any() and np.array_equal(np.pad(plain.mask, added), found.mask)
+
+
 def test_a_box_on_blank_slices_alone_is_answered(predictor: Predictor, heart: tuple[Volume, np.ndarray]) -> None:
     image, _ = heart
     predictor.set_image(replace(image, array=np.pad(image.array, [(0, 0), (0, 0), (2, 0)])))

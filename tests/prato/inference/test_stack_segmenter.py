@@ -11,7 +11,7 @@ from prato.inference.stack_segmenter import StackSegmenter
 from prato.models.checkpoint import model_preset, save_model
 from prato.prompts.box import Box, BoxPrompt
 from prato.prompts.clicks import ClickPrompt, Stroke
-from prato.runtime.batch_runner import BatchRunner
+from prato.runtime.batch_runner import IMMEDIATE, BatchRunner
 from prato.runtime.cancel_token import CancelledError, CancelToken
 
 BOX = BoxPrompt(Box((14, 5, 1), (46, 35, 4)))
@@ -89,6 +89,36 @@ def test_where_no_heart_is_seen_the_whole_image_is(predictor, heart, monkeypatch
     predictor.set_image(heart)
     found = predictor.predict()
     assert found.box_source == "whole_image" and found.box == Box.whole(heart.array.shape) and found.kept_fraction == {"overview": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("voxels", "mm", "token", "box"),
+    [
+        (10, 30.0, 0, (0, 1)),  # tokens of 12 mm in voxels of 30 mm
+        (65, 1.5, 9, (64, 65)),  # 65 pixels, to which 15 are added: the last token lies in these
+    ],
+)
+def test_a_heart_that_is_seen_in_one_token_lies_in_a_voxel_of_the_image(predictor, monkeypatch, voxels, mm, token, box):
+    image = np.random.default_rng(0).normal(size=(voxels, voxels, 3)).astype(np.float32)
+    monkeypatch.setattr(predictor.segmenter.spec, "pixel", 1.5)
+    seen_at(predictor, monkeypatch, (token, token))
+    stack = ImageStack(Volume(image, np.diag([mm, mm, 4 * mm, 1.0])))
+    found, _ = predictor.segmenter.propose(stack, IMMEDIATE)
+    assert found == Box((box[0], box[0], 0), (box[1], box[1], 3))
+
+
+def test_a_voxel_has_the_token_that_its_centre_lies_in(predictor, monkeypatch):
+    seen_at(predictor, monkeypatch, (8, 9))
+    voxels, pixels = 187, 240  # of 1.54 mm and 1.2 mm
+    mm = pixels * predictor.segmenter.spec.pixel / voxels
+    image = np.random.default_rng(0).normal(size=(voxels, voxels, 2)).astype(np.float32)
+    predictor.set_image(Volume(image, np.diag([mm, mm, 8.0, 1.0])))
+    tokens = predictor.predict(return_tokens=True).tokens
+    centres = (np.arange(voxels) + 0.5) * pixels / voxels
+    rows, columns = (np.flatnonzero(tokens[:, :, 0].any(axis)) for axis in (1, 0))
+    for kept, middle in ((rows, 68), (columns, 76)):  # 96 pixels round the token's middle, on the grid of tokens
+        start = round((middle - 48) / 8) * 8
+        assert kept.tolist() == np.flatnonzero((centres >= start) & (centres < start + 96)).tolist()
 
 
 def test_slices_may_lie_along_any_axis(predictor, heart):

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save
 
-from prato.models.checkpoint import CheckpointError, ModelSpec, load_model, read_spec, save_model
+from prato.models.checkpoint import CheckpointError, ModelSpec, load_model, model_preset, read_spec, save_model
 from tests.prato.conftest import small_spec
 
 
@@ -73,6 +74,34 @@ def test_weights_of_another_network_are_refused(tmp_path, model_files):
     save_model(tmp_path / "m.safetensors", small_spec("unetr").build(), wrong)
     with pytest.raises(CheckpointError):
         load_model(tmp_path / "m.safetensors")
+
+
+def test_numbers_too_large_for_half_precision_are_stored_in_single(tmp_path):
+    spec = small_spec("unetr")
+    network = spec.build()
+    (name, variance) = next((name, buffer) for name, buffer in network.named_buffers() if name.endswith("running_var"))
+    variance.fill_(1e5)
+    version = save_model(tmp_path / "m.safetensors", network, spec)
+    again = load_model(tmp_path / "m.safetensors")[0]
+    assert torch.equal(again.get_buffer(name), variance)
+    assert save_model(tmp_path / "copy.safetensors", again, spec) == version
+
+
+@pytest.mark.parametrize(
+    ("network", "changed", "said"),
+    [
+        ("click_refiner", {"plan": {"after": [1]}}, "cannot be used. A network of the kind click_refiner prunes nothing"),
+        ("unetr", {"arguments": {"norm_name": []}}, "is not a model file"),
+        ("unetr", {"arguments": {"num_heads": 0}}, "is not a model file"),
+    ],
+)
+def test_a_header_that_no_network_can_be_built_from_is_refused(tmp_path, network, changed, said):
+    spec = model_preset(network)
+    whole = {**spec.model_dump(), **changed, "arguments": {**spec.arguments, **changed.get("arguments", {})}}
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(save({"x": torch.zeros(1)}, {"prato": ModelSpec(**whole).model_dump_json()}))
+    with pytest.raises(CheckpointError, match=said):
+        load_model(path)
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ from prato.prompts.base import Prompt, list_prompts, register_prompt
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import Box, BoxPrompt
 from prato.prompts.points import PointsPrompt
+from prato.pruning.plan import PruningPlan
 from prato.runtime.region import Region
 
 SIZE = (100, 80)
@@ -90,6 +91,15 @@ def test_tokens_that_a_prompt_touches_are_protected_and_its_footprint_holds_them
     assert prompts.protected((10, 8), 0.6).unflatten(1, (10, 8))[0].nonzero().tolist() == [[i, j] for i in (0, 1, 2) for j in (0, 1)]
     assert prompts.footprint(SIZE) == Region((10, 0), (100, 80), SIZE)
     assert build([((10.5, 0.0), (20.0, 15.0))]).footprint((10, 8), 5.0) == Region((0, 0), (3, 2), (10, 8))
+
+
+@pytest.mark.parametrize("place", [20.0, 19.999, 0.0, 99.5])
+def test_a_line_touches_the_tokens_that_it_lies_in_also_between_two(place):
+    line = build([((place, 8.0), (place, 24.0))])
+    row = int(place // 10)
+    assert line.protected((10, 8)).unflatten(1, (10, 8))[0].nonzero().tolist() == [[row, j] for j in (0, 1, 2)]
+    assert line.footprint((10, 8)) == Region((row, 0), (row + 1, 3), (10, 8))
+    assert PruningPlan(prune_after=(1,), margin=0.0).start(line, (10, 8)).sum() == 3  # no block may be left without tokens
 
 
 def test_one_prompt_each_gives_what_the_general_way_gives():

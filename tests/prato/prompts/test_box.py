@@ -40,6 +40,7 @@ def test_bounds_are_sorted_clipped_and_grown(bounds, expected):
         ([1, 2, 3, 4, 5, float("nan")], "finite numbers"),
         ([1, 2, 3, 4, 5, float("inf")], "finite numbers"),
         ([1, 2, 3, 4, 5, None], "finite numbers"),
+        ([1, 2, 3, 4, 5, 10**400], "finite numbers"),
         ([1, 2, 3, 4, 5, True], "finite numbers"),
         ([4, 4, 5, 5, 0, 3], "no area"),
         ([40, 50, 0, 10, 0, 3], "outside"),

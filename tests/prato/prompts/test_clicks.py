@@ -80,6 +80,8 @@ BOMB = {"box": [0, 30, 0, 24, 1, 4], "data": base64.b64encode(zlib.compress(byte
         ({"clicks": [click("RV")]}, "has no points"),
         ({"clicks": [click("RV", [1, 2, 6])]}, "outside the image of 30x24x6"),
         ({"clicks": [click("RV", [1, 2, float("nan")])]}, "three finite voxel indices"),
+        ({"clicks": [click("RV", [1, 2, float("inf")])]}, "three finite voxel indices"),
+        ({"LV": [[1, 2, 10**400]]}, "outside the image of 30x24x6"),
         ({"clicks": [click("RV", [1, 2, 3], [1, 2, 4])]}, "crosses 2 slices"),
         ({"clicks": [click("RV", [1, 2, 3]), click("LV", [1, 2, 3])]}, r"\[1, 2, 3\] cannot be both RV cavity and LV cavity"),
         ({"LV": [[1, 2, 3]], "background": [[1, 2, 3]]}, "cannot be both"),
@@ -148,3 +150,10 @@ def test_a_click_on_a_structure_is_a_query_where_it_lies():
     assert queries.shape == (1, 1, 1) and valid.all()
     assert queries.item() == pytest.approx((5 / 6 - 0.5) * 4 + (6.5 / 6 - 0.5), abs=1e-4)
     assert batch.pinned((5, 4)).view(5, 4).nonzero().tolist() == [[0, 1]]
+
+
+@pytest.mark.parametrize(("place", "tokens"), [(5.995, [[0, 1]]), (6.0, [[1, 1]]), (29.5, [[4, 1]]), (30.0, [])])
+def test_a_click_keeps_the_one_token_that_it_lies_in_and_beyond_the_input_none(place, tokens):
+    batch = PromptBatch.of(ClickPrompt, [[[[place, 7.0]]]], (30, 24))
+    assert batch.is_empty == (not tokens)
+    assert batch.protected((5, 4)).view(5, 4).nonzero().tolist() == tokens

@@ -26,6 +26,11 @@ def test_a_percentile_keeps_its_share_of_the_living(living, percentile, seed):
     assert int(keep.sum()) == max(1, math.ceil(living * (100 - percentile) / 100 - 1e-6))
 
 
+@pytest.mark.parametrize(("living", "percentile", "stay"), [(14133, 20.3, 11265), (1000, 25.0, 750), (27000, 50.0, 13500)])
+def test_the_share_of_a_large_grid_is_not_rounded(living, percentile, stay):
+    assert PruningPlan(prune_after=(1,), percentile=percentile).quota(torch.tensor([living])).item() == stay
+
+
 def test_the_highest_scores_stay():
     score = torch.tensor([[0.1, 0.9, -2.0, 0.5, 0.4, 3.0, -1.0, 0.0, 0.2, 0.3]])
     keep = PruningPlan(prune_after=(1,), percentile=70).select(score, ALL, PROMPTED)
@@ -77,6 +82,7 @@ def test_the_straight_through_mask_is_hard_forward_and_soft_backward(plan):
         {"prune_after": (0,)},
         {"mode": "zero"},
         {"weights": "uneven"},
+        {"temperature": 0.0},
     ],
 )
 def test_impossible_plans_are_refused(wrong):

@@ -70,6 +70,16 @@ def test_all_outside_the_named_region_stays_bit_for_bit_and_the_click_is_honoure
         assert np.array_equal(outside, before)
 
 
+@pytest.mark.parametrize("k", [0, 2, 4])
+def test_blank_slices_that_were_added_change_nothing(refiner, image, k):
+    added = [(0, 0), (0, 0), (3, 2)]
+    longer = ImageStack(Volume(np.pad(image.stored.array, added), image.stored.affine))
+    before, stroke, right = start(), click(1, (75, 65, k)), {1, 3}
+    found = refiner.refine(image, before, [stroke], right=right - {k})
+    moved = refiner.refine(longer, np.pad(before, added), [click(1, (75, 65, k + 3))], right={n + 3 for n in right - {k}})
+    assert found.changed > 20 and np.array_equal(np.pad(found.mask, added), moved.mask)
+
+
 def test_it_changes_more_than_the_clicked_voxel(refiner, image):
     assert refiner.refine(image, start(), [click(1, (75, 65, 2))]).changed > 20
 

@@ -27,18 +27,22 @@ def test_a_bank_is_what_was_saved(bank, tmp_path):
     assert all(np.array_equal(getattr(again, name), getattr(bank, name)) for name in ("images", "labels", "scores", "first", "count"))
 
 
-def test_a_training_goes_on_where_it_stopped(bank, tmp_path):
+def test_a_training_goes_on_where_it_stopped(bank, tmp_path, monkeypatch):
     def trainer(steps: int) -> ClickTrainer:
         torch.manual_seed(0)
         network = model_preset("click_refiner").model_copy(update={"arguments": {"widths": (4, 8, 8)}}).build()
         return ClickTrainer(network, bank, ClickRecipe(steps, batch=2, edge=32))
 
+    seen = []
+    batch = ClickSampler.batch
+    monkeypatch.setattr(ClickSampler, "batch", lambda sampler: seen.append(batch(sampler)) or seen[-1])
     first = trainer(1)
     first.fit(tmp_path / "state.pt")
     assert first.step == 1 and np.isfinite(first.loss)
     second = trainer(2)
     second.fit(tmp_path / "state.pt")
     assert second.step == 2 and second.spent > first.spent
+    assert not np.array_equal(seen[0][0].inputs, seen[1][0].inputs)  # it does not see again what the first has learned from
     assert any(not torch.equal(value, first.averaged[name]) for name, value in second.averaged.items())
 
 

@@ -8,6 +8,7 @@ import torch
 from monai.losses import DiceCELoss
 
 from prato.data.cases import TrainingCase
+from prato.data.structures import STRUCTURES
 from prato.models.registry import build_model
 from prato.training.batch_augmentation import TOKEN, StackBatch, StackSampler
 from prato.training.batch_intensity import blurred, change_some, coarsened, mixed
@@ -60,6 +61,14 @@ def test_slices_lie_in_the_middle_of_the_canvas(cases, bank):
 def test_a_bank_without_cases_is_refused():
     with pytest.raises(ValueError, match="at least one labelled case"):
         SliceBank.from_cases([], CPU)
+
+
+def test_a_case_whose_heart_lies_beyond_the_canvas_is_left_out(cases, bank):
+    away = case("c", 3, (400, 400), (30, 40))
+    again = SliceBank.from_cases([cases[0], away, cases[1]], CPU)
+    assert again.patients == ("a", "b") and torch.equal(again.labels, bank.labels) and torch.equal(again.first, bank.first)
+    with pytest.raises(ValueError, match=f"with a heart in the middle {CANVAS} x {CANVAS} pixels"):
+        SliceBank.from_cases([away], CPU)
 
 
 def test_packed_cases_come_back(tmp_path, cases, bank):
@@ -238,3 +247,14 @@ def test_a_module_that_is_not_trained_is_what_it_was(bank):
 def test_dice_of_windows(bank, prompting):
     dice = window_dice(small_network().eval(), bank, prompting, edge=96)
     assert dice.shape == (2, 3) and bool(((dice >= 0) & (dice <= 1)).all())
+
+
+def test_a_structure_that_a_case_has_not_and_the_mask_neither_counts_as_right(bank, monkeypatch):
+    network = small_network().eval()
+    labels = torch.where(bank.labels == STRUCTURES["RV cavity"], 0, bank.labels)
+
+    def blank(window, *_):
+        return torch.eye(4)[0].view(1, 4, 1, 1).expand(window.shape[1], -1, *window.shape[-2:]), None
+
+    monkeypatch.setattr(network, "train_windows", blank)
+    assert window_dice(network, replace(bank, labels=labels), edge=96).tolist() == [[1.0, 0.0, 0.0]] * 2

@@ -14,14 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from prato.data.cine import Cine, read_cine
-from prato.data.intensity import normalise
+from prato.data.intensity import find_stack_range, normalise
 from prato.data.label_anatomy import judge_anatomy
 from prato.data.label_check import check_label, read_label_volume
 from prato.data.label_names import ContradictedLabelError
 from prato.data.label_records import recorded_label_info
 from prato.data.nifti import Volume, VolumeError, read_volume
 from prato.data.resampling import resample_in_plane, resampled_size
-from prato.data.stack import slice_axis, to_stack, volume_to_stack
+from prato.data.stack import blank_slices, slice_axis, to_stack, volume_to_stack
 from prato.data.structures import NUM_CLASSES
 from prato.data.studies import StudyFile
 
@@ -130,7 +130,8 @@ def load_training_case(files: StudyFile, pixel: float, reader: StudyReader | Non
     axis = slice_axis(volume.array.shape, volume.spacing)
     volume, label = volume_to_stack(volume, axis), to_stack(label, axis)
     size = resampled_size(volume.array.shape, volume.spacing, pixel)
-    image = resample_in_plane(torch.from_numpy(normalise(volume.array)).permute(2, 0, 1), size)
+    limits = find_stack_range(volume.array, blank_slices(volume.array))  # as networks are shown it later on
+    image = resample_in_plane(torch.from_numpy(normalise(volume.array, limits)).permute(2, 0, 1), size)
     one_hot = F.one_hot(torch.from_numpy(label).permute(2, 0, 1).long(), NUM_CLASSES).permute(0, 3, 1, 2).float()
     resized = F.interpolate(one_hot, size=size, mode="bilinear", align_corners=False, antialias=True).argmax(1).to(torch.uint8)
     filled = (resized > 0).flatten(1).any(1).nonzero()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,6 +61,12 @@ def find_intensity_range(volume: np.ndarray) -> IntensityRange:
         return IntensityRange(low, high, ("intensity_outliers",))
     upper = float(np.percentile(_sample(values), 75))
     return IntensityRange(low, high, ("intensity_range_wide",) if low < upper and high - low > _WIDE * (upper - low) else ())
+
+
+def find_stack_range(stack: np.ndarray, blank: Collection[int]) -> IntensityRange:
+    """As :func:`find_intensity_range`, of the slices of ``stack`` (X, Y, Z) that are not ``blank``; of all where none shows anything."""
+    filled = [k for k in range(stack.shape[2]) if k not in blank]
+    return find_intensity_range(stack[:, :, filled] if blank and filled else stack)
 
 
 def normalise(volume: np.ndarray, limits: IntensityRange | None = None) -> np.ndarray:

@@ -36,6 +36,12 @@ def from_stack(array: np.ndarray, axis: int) -> np.ndarray:
     return np.moveaxis(array, 2, axis)
 
 
+def blank_slices(stack: np.ndarray) -> list[int]:
+    """The slices of ``stack`` (X, Y, Z) that show nothing, as every voxel has the same value: programs add them, until all stacks are as
+    long."""
+    return [k for k in range(stack.shape[2]) if not stack[:, :, k].min() < stack[:, :, k].max()]
+
+
 def stack_axes(axis: int) -> list[int]:
     """The stored volume's axes in the order in which the stacked one has them."""
     return [a for a in range(3) if a != axis] + [axis]

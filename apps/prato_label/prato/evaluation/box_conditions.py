@@ -31,9 +31,8 @@ def perturb_box(tight: Box, shape: tuple[int, ...], condition: BoxCondition, rng
     its slices across the axis ``across``.
 
     oversized: each in-plane side 1.5 to 2 times as long, somewhere round the target. partial: half of the in-plane area, cut along one
-    axis. misleading: as large as the tight box, beside it (in-plane overlap 0), as far as the image has room;
-    the tight box where the target fills the image. none: None. Slices are the
-    target's in every case. Clipped to the image.
+    axis. misleading: as large as the tight box, beside it (in-plane overlap 0), as far as the image has room; the tight box where the
+    target fills the image. none: None. Slices are the target's in every case. Clipped to the image.
     """
     if condition is BoxCondition.none:
         return None

@@ -76,7 +76,7 @@ def evaluate_cases(
     condition: BoxCondition = BoxCondition.tight,
     prune: str | None = None,
     seed: int = 0,
-    report: Callable[[dict[str, Any]], object] = id,
+    report: Callable[[dict[str, Any]], object] = lambda row: None,
 ) -> list[dict[str, Any]]:
     """The rows of all ``files`` that can be read and have a structure in their label; ``report`` sees each row as it comes. Which cannot be
     used is logged."""
@@ -95,8 +95,8 @@ def evaluate_cases(
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Means over cases (each structure's metrics and their mean), kept tokens, GFLOP, and median latency in ms by step; not rounded, so
-    that whoever shows them rounds once."""
+    """Of ``rows``, at least one: means over cases (each structure's metrics and their mean), kept tokens, GFLOP, and median latency in ms
+    by step; not rounded, so that whoever shows them rounds once."""
     structures = {name: {metric: _mean(row["scores"][name][metric] for row in rows) for metric in METRICS} for name in STRUCTURES}
     # a case whose box is too small for a prompt keeps all its tokens, and names no stage
     stages = {stage: None for row in rows for stage in row["kept_fraction"]}

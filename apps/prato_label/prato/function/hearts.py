@@ -101,7 +101,7 @@ def find_hearts(studies: Path, masks: Path | None = None) -> Found:
             frame = _Frame(study, cine, _phase(name, cine, 0, label, sources[0]))
             frames.setdefault((study.patient, examination_of(name, study.patient)), []).append(frame)
     for (_, examination), own in frames.items():
-        spacings = np.array([frame.cine.grid().spacing for frame in own])
+        spacings = np.array([_spacing(frame.cine) for frame in own])
         if (np.ptp(spacings, 0) > _SAME_SIZE * spacings.min(0)).any():
             found.left_out.append(f"{examination} is left out: its frames differ in voxel size, and function needs phases on one grid.")
             continue
@@ -114,8 +114,8 @@ def find_hearts(studies: Path, masks: Path | None = None) -> Found:
 
 @dataclass(frozen=True)
 class _Phase:
-    """What may be measured of one phase: what it is called, its image and mask, (X, Y, Z), where the mask comes from, and what was repaired
-    of the image.
+    """What may be measured of one phase: what it is called, its image and mask, (rows, columns, slices), as radiologists look at patients,
+    where the mask comes from, and what was repaired of the image.
     """
 
     name: str
@@ -127,7 +127,15 @@ class _Phase:
 
 def _phase(name: str, cine: Cine, t: int, label: np.ndarray, source: MaskSource) -> _Phase:
     image = cine.phase(t)
-    return _Phase(name, image.array, label[..., t], source, image.warnings)
+    view = View.of(image)  # its own: frames of one examination need not be stored alike
+    return _Phase(name, view.apply(image.array), view.apply(label[..., t]), source, image.warnings)
+
+
+def _spacing(cine: Cine) -> tuple[float, float, float]:
+    """Of a voxel, mm along rows, columns and slices."""
+    grid = cine.grid()
+    rows, columns, slices = View.of(grid).axes
+    return grid.spacing[rows], grid.spacing[columns], grid.spacing[slices]
 
 
 @dataclass(frozen=True)
@@ -145,12 +153,10 @@ def _add(found: Found, name: str, study: Study, phases: Sequence[_Phase], cine: 
     Args:
         named: end-diastole and end-systole, where somebody has named them, among ``phases``.
     """
-    grid = cine.phase(0)
-    view = View.of(grid)
-    spacing = grid.spacing[view.axes[0]], grid.spacing[view.axes[1]], grid.spacing[view.axes[2]]
+    spacing = _spacing(cine)
     try:
         measured = measure_heart(
-            {n: view.apply(phase.mask) for n, phase in enumerate(phases)},
+            {n: phase.mask for n, phase in enumerate(phases)},
             spacing,
             () if named is None else (named,),
             trusted={n for n, phase in enumerate(phases) if phase.source.is_trusted},
@@ -164,8 +170,8 @@ def _add(found: Found, name: str, study: Study, phases: Sequence[_Phase], cine: 
         found.left_out.append(f"{name} is left out: {error}.")
         return
     drawn, function = measured.phases, measured.function
-    images = np.stack([view.apply(phases[n].image) for n in drawn], -1)
-    masks = np.stack([view.apply(phases[n].mask) for n in drawn], -1)
+    images = np.stack([phases[n].image for n in drawn], -1)
+    masks = np.stack([phases[n].mask for n in drawn], -1)
     function = replace(function, ed=drawn.index(function.ed), es=drawn.index(function.es))
     times = None if cine.times_ms is None or len(cine) == 1 else cine.times_ms[list(drawn)]
     names = tuple(phases[n].name for n in drawn)

@@ -7,11 +7,11 @@ from collections.abc import Callable, Hashable
 import torch
 from torch import Tensor
 
-from prato.data.intensity import INTENSITY_WARNINGS, IntensityRange, find_intensity_range, normalise
+from prato.data.intensity import INTENSITY_WARNINGS, IntensityRange, find_stack_range, normalise
 from prato.data.nifti import Volume
 from prato.data.orientation import ORIENTATION_WARNINGS
 from prato.data.resampling import resample_in_plane, resampled_size
-from prato.data.stack import slice_axis, stack_axes, volume_to_stack
+from prato.data.stack import blank_slices, slice_axis, stack_axes, volume_to_stack
 from prato.inference.scores import Scores
 from prato.models.base import ImageEmbedding
 from prato.prompts.box import Box
@@ -35,8 +35,7 @@ class ImageStack:
         axis: of the stored volume, along which the slices lie.
         axes: of the stored volume, in the order in which ``volume`` has them.
         volume: with ``axis`` as its last.
-        blank: the slices of ``volume`` that show nothing, as every voxel has the same value: programs add them, until all stacks are as
-            long.
+        blank: the slices of ``volume`` that show nothing, see :func:`prato.data.stack.blank_slices`.
         filled: the others; all of them where none shows anything.
     """
 
@@ -47,9 +46,8 @@ class ImageStack:
         self.axes = stack_axes(self.axis)
         self.stored = stored
         self.volume = volume_to_stack(stored, self.axis)
-        array = self.volume.array
-        every = range(array.shape[2])
-        self.blank = [k for k in every if not array[:, :, k].min() < array[:, :, k].max()]
+        every = range(self.volume.array.shape[2])
+        self.blank = blank_slices(self.volume.array)
         self.filled = [k for k in every if k not in self.blank] or [*every]
         self._features = FeatureCache(_FEATURE_BYTES) if features is None else features
         self._key, self._on_growth = key, on_growth
@@ -65,8 +63,7 @@ class ImageStack:
     def intensity_range(self) -> IntensityRange:
         """The grey values that become -1 and 1."""
         if self._range is None:
-            is_full = len(self.filled) == self.volume.array.shape[2]
-            self._range = find_intensity_range(self.stored.array if is_full else self.volume.array[:, :, self.filled])
+            self._range = find_stack_range(self.volume.array, self.blank)
         return self._range
 
     @property

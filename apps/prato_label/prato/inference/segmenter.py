@@ -18,6 +18,7 @@ from prato.inference.cuda_graphs import CudaGraphRunner
 from prato.inference.image_stack import ImageStack
 from prato.inference.postprocess import remove_small_components
 from prato.inference.segmentation import Segmentation, timed
+from prato.inference.stack_slices import seen_beside
 from prato.inference.uncertainty import MeanEntropy, PromptSummary
 from prato.inference.window import Window
 from prato.models.base import ImageEmbedding
@@ -142,10 +143,11 @@ class Segmenter:
         return gflops, 1000 * median(times)
 
     def _slices(self, image: ImageStack, window: Window, planes: list[int]) -> Tensor:
-        slices = image.slices(self.spec.pixel)
+        seen = seen_beside(image, planes)
+        rows = [seen.index(k) for k in planes]
         # the neighbours of the first and last slice are channels of theirs
-        first, last = max(planes[0] - 1, 0), min(planes[-1] + 2, len(slices))
-        return stack_neighbours(window.cut(slices[first:last]), [k - first for k in planes])
+        first, stop = max(rows[0] - 1, 0), rows[-1] + 2
+        return stack_neighbours(window.cut(image.slices(self.spec.pixel)[list(seen[first:stop])]), [row - first for row in rows])
 
     def _embed(self, image: ImageStack, window: Window, planes: tuple[int, ...], slices: Tensor, plan: PruningPlan) -> ImageEmbedding:
         """What the network makes of ``slices``, the ``window`` of those ``planes``, before it looks at a prompt; kept with ``image``."""

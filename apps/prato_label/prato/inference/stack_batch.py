@@ -77,9 +77,7 @@ class StackBatch:
 
     def embed(self, images: Sequence[ImageStack]) -> list[Segmentation]:
         """Let the overview see ``images``, which keep what it makes of them; what that took, for each."""
-        costs = [
-            Segmentation(np.zeros(0, np.uint8), None, latency_ms={"preprocess": 0.0, "network": 0.0, "postprocess": 0.0}) for _ in images
-        ]
+        costs = [Segmentation(np.zeros(0, np.uint8), None, latency_ms=dict.fromkeys(_STEPS, 0.0)) for _ in images]
 
         def encode() -> Tensor:
             with inference(self._segmenter.device):

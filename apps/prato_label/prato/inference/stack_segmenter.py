@@ -76,8 +76,9 @@ class StackSegmenter:
             return None, sum(costs)
         planes, place = heart_region(found)
         native, pixels = image.volume.array.shape, image.slices(self.spec.pixel).shape[1:]
-        low = [int(a * TOKEN * n / size) for a, n, size in zip(place.start, native, pixels)]
-        high = [min(round(b * TOKEN * n / size), n) for b, n, size in zip(place.stop, native, pixels)]
+        # a token may be smaller than a voxel, or lie in what was added to the image
+        low = [min(int(a * TOKEN * n / size), n - 1) for a, n, size in zip(place.start, native, pixels)]
+        high = [max(min(round(b * TOKEN * n / size), n), first + 1) for b, n, size, first in zip(place.stop, native, pixels, low)]
         return Box((*low, image.filled[planes[0]]), (*high, image.filled[planes[-1]] + 1)), sum(costs)
 
     def segment(
@@ -244,7 +245,7 @@ class StackSegmenter:
         tally.add_logits(output)
         if result.tokens is not None:
             kept = output.token_map().unsqueeze(1)[:, :, : pixels[0], : pixels[1]]
-            result.tokens[:, :, planes] = F.interpolate(kept, size=native, mode="nearest")[:, 0].permute(1, 2, 0).cpu().numpy()
+            result.tokens[:, :, planes] = F.interpolate(kept, size=native, mode="nearest-exact")[:, 0].permute(1, 2, 0).cpu().numpy()
 
     def dense_gflops(self, size: tuple[int, ...], runner: BatchRunner) -> float:
         """GFLOP of one slice of ``size`` pixels without pruning, estimated in a call that ``runner`` makes once."""

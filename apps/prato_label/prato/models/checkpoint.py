@@ -12,7 +12,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
-from torch import nn
+from torch import Tensor, nn
 
 from prato.data.atomic import write_bytes
 from prato.models.base import PrunableNetwork
@@ -64,10 +64,13 @@ class ModelSpec(BaseModel):
         """The default plan as an object.
 
         Raises:
-            ValueError: it is none. CheckpointError, which is one: what it decodes would not be what dense decoding gives.
+            ValueError: it is none. CheckpointError, which is one: the network prunes nothing, or what it decodes would not be what dense
+                decoding gives.
         """
         if self.plan is None:
             return None
+        if not self.is_promptable:
+            raise CheckpointError(f"A network of the kind {self.network} prunes nothing: it must have no pruning plan.")
         plan = PruningPlan.from_dict(self.plan)
         norm = model_class(self.network).decoder_norm(self.arguments)
         if plan.decode == "kept" and norm.lower() != "batch":
@@ -91,11 +94,10 @@ def model_preset(name: str) -> ModelSpec:
 
 
 def save_model(path: str | os.PathLike[str], network: nn.Module, spec: ModelSpec) -> str:
-    """Write weights (half precision) and ``spec`` to ``path`` whole or not at all; returns the version, as ``model_version``."""
+    """Write weights (half precision, but for tensors with numbers that are too large for it) and ``spec`` to ``path`` whole or not at all;
+    returns the version, as ``model_version``."""
     tensors = {
-        name: (value.half() if value.is_floating_point() else value).contiguous()
-        for name, value in network.state_dict().items()
-        if not any(part in name for part in _REBUILT)
+        name: _halved(value).contiguous() for name, value in network.state_dict().items() if not any(part in name for part in _REBUILT)
     }
     data = save(tensors, {"prato": spec.model_dump_json()})
     write_bytes(path, data)
@@ -123,7 +125,7 @@ def load_model(path: str | os.PathLike[str]) -> tuple[Any, ModelSpec, str]:
         network.load_state_dict({name: value.to(own[name].dtype) if name in own else value for name, value in state.items()})
     except CheckpointError as error:
         raise CheckpointError(f"{path.name} cannot be used. {error}") from error
-    except (SafetensorError, ValueError, KeyError, OSError, RuntimeError, TypeError) as error:
+    except (SafetensorError, ValueError, LookupError, ArithmeticError, OSError, RuntimeError, TypeError) as error:
         raise _unusable(path, error) from error
     return network.eval(), spec, version_of(data)
 
@@ -147,6 +149,12 @@ def read_spec(path: str | os.PathLike[str]) -> ModelSpec:
 def stored_version(path: str | os.PathLike[str]) -> str:
     """The version of the model file at ``path``, whether or not it can be used. Raises OSError where there is none."""
     return version_of(Path(path).read_bytes())
+
+
+def _halved(value: Tensor) -> Tensor:
+    """``value`` in half precision, unless numbers such as the running variance of a wide activation would become infinite."""
+    half = value.half() if value.is_floating_point() else value
+    return half if torch.equal(half.isfinite(), value.isfinite()) else value
 
 
 def _described(data: bytes) -> str:

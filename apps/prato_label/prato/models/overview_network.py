@@ -273,4 +273,5 @@ def slices_at_once(size: tuple[int, ...], device: torch.device) -> int:
 
 
 def _slices_in_cache(size: Sequence[int]) -> int:
-    return _SLICES_IN_CACHE[math.prod(size) > _SMALL_REGION]
+    of_small, of_large = _SLICES_IN_CACHE
+    return of_small if math.prod(size) <= _SMALL_REGION else of_large

@@ -41,7 +41,7 @@ class TransUNet(nn.Module):
 
     Args:
         in_channels: of the image. out_channels: classes. img_size: side of the largest image, a multiple of 16.
-        hidden_size, mlp_dim, num_heads, num_layers: of the transformer.
+        hidden_size, mlp_dim, num_heads, num_layers, dropout_rate: of the transformer.
         width, units: of :class:`HybridResNet`. decoder: channels of the upsampler, which doubles the resolution four times.
     """
 

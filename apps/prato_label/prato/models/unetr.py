@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 from monai.networks.nets import UNETR
-from monai.utils import ensure_tuple_rep
 from torch import Tensor
 
 from prato.data.structures import NUM_CLASSES
@@ -54,7 +53,7 @@ class PratoUNETR(PrunableNetwork, UNETR):
     def __init__(self, *args: Any, stages: tuple[int, ...] = DEFAULT_PLAN.prune_after, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         dims = len(self.patch_size)
-        self.img_size: tuple[int, ...] = tuple(f * p for f, p in zip(self.feat_size, ensure_tuple_rep(16, dims)))
+        self.img_size: tuple[int, ...] = tuple(f * p for f, p in zip(self.feat_size, self.patch_size))
         self.relevance = relevance_by_stage(stages, [self.hidden_size] * len(self.vit.blocks), dims)
 
     @classmethod

@@ -62,9 +62,9 @@ class Prompt(ABC):
 
     @staticmethod
     def clip(coordinates: Tensor, size: tuple[int, ...]) -> Tensor | None:
-        """One prompt's float32 (P, D) positions, clipped to an input of ``size`` pixels; None where nothing of it is left there."""
+        """One prompt's float32 (P, D) positions, clipped to an input of ``size`` pixels; None where none of them lies in it."""
         limit = torch.tensor(size, dtype=coordinates.dtype)
-        inside = ((coordinates >= 0) & (coordinates <= limit)).all(1)
+        inside = ((coordinates >= 0) & (coordinates < limit)).all(1)
         return torch.minimum(coordinates.clamp_min(0.0), limit) if bool(inside.any()) else None
 
     @staticmethod
@@ -86,14 +86,16 @@ class Prompt(ABC):
     def protected(coordinates: Tensor, size: tuple[int, ...], grid: tuple[int, ...], margin: float = 0.0) -> Tensor:
         """bool (N, *grid): the tokens that a prompt touches, or comes within ``margin`` pixels of; by default those of its bounding box.
 
-        In torch's functions alone, and without asking the device for a number, so that calls can be captured.
+        Where that has no extent, it touches the token that it lies in. In torch's functions alone, and without asking the device for a
+        number, so that calls can be captured.
         """
         low, high = coordinates.double().amin(1), coordinates.double().amax(1)
         hits = torch.ones(len(coordinates), *(1,) * len(grid), dtype=torch.bool, device=coordinates.device)
         for axis, (cells, pixels) in enumerate(zip(grid, size)):
             token, number = pixels / cells, torch.arange(cells, device=coordinates.device)
-            start, stop = low[:, axis].unsqueeze(1), high[:, axis].unsqueeze(1)
-            within = (number >= ((start - margin) / token).floor()) & (number < ((stop + margin) / token).ceil())
+            start = ((low[:, axis] - margin) / token).floor()
+            stop = ((high[:, axis] + margin) / token).ceil().maximum(start + 1)
+            within = (number >= start.unsqueeze(1)) & (number < stop.unsqueeze(1))
             hits = hits & within.view(-1, *(cells if a == axis else 1 for a in range(len(grid))))
         return hits
 
@@ -103,8 +105,9 @@ class Prompt(ABC):
         decoded whatever tokens were kept."""
         low, high = coordinates.flatten(0, 1).aminmax(dim=0)
         token = [pixels / cells for pixels, cells in zip(size, grid)]
-        start = tuple(min(max(math.floor((a - margin) / t), 0), n) for a, t, n in zip(low.tolist(), token, grid))
-        stop = tuple(min(max(math.ceil((b + margin) / t), 0), n) for b, t, n in zip(high.tolist(), token, grid))
+        first = [math.floor((a - margin) / t) for a, t in zip(low.tolist(), token)]
+        end = [max(math.ceil((b + margin) / t), a + 1) for a, b, t in zip(first, high.tolist(), token)]
+        start, stop = (tuple(min(max(edge, 0), n) for edge, n in zip(edges, grid)) for edges in (first, end))
         return Region(start, stop, grid)
 
     @staticmethod

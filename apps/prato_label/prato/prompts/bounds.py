@@ -49,7 +49,7 @@ class Box:
             raise PromptError(f"roi must be {n} voxel bounds [{names}], not {_shown(bounds)}.")
         try:
             values = [float(v) for v in bounds if not isinstance(v, (bool, str, bytes))]
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):  # the last of whole numbers that are larger than any float
             values = []
         if len(values) != n or not all(math.isfinite(v) for v in values):
             raise PromptError(f"roi must be {n} finite numbers [{names}], not {_shown(bounds)}.")

@@ -65,11 +65,6 @@ class ClickPrompt(Prompt):
         return (self.place,)
 
     @staticmethod
-    def protected(coordinates: Tensor, size: tuple[int, ...], grid: tuple[int, ...], margin: float = 0.0) -> Tensor:
-        """The token that holds each place, which has no extent."""
-        return Prompt.protected(torch.cat([coordinates, coordinates + 0.01], 1), size, grid, margin)
-
-    @staticmethod
     def queries(features: Tensor, coordinates: Tensor, sample: Tensor, k: int) -> Tensor:
         """(N, 1, C): the features at each place, interpolated."""
         cells = list(enumerate(features.shape[2:]))[::-1]  # grid_sample wants the fastest axis first

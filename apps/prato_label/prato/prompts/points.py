@@ -66,9 +66,9 @@ def read_points(name: str, value: Any, shape: tuple[int, ...]) -> list[tuple[int
 
 def _point(name: str, value: Any, shape: tuple[int, ...]) -> tuple[int, int, int]:
     numbers = isinstance(value, (list, tuple)) and len(value) == 3 and all(isinstance(v, (int, float)) for v in value)
-    if not numbers or not all(math.isfinite(v) for v in value):
+    if not numbers or not all(abs(v) < math.inf for v in value):  # of whole numbers larger than any float, too
         raise PromptError(f"{name} must hold points of three finite voxel indices [i, j, k], not {value!r:.80}.")
     i, j, k = (math.floor(v) for v in value)
     if not all(0 <= v < size for v, size in zip((i, j, k), shape)):
-        raise PromptError(f"The point {list(value)} of {name} lies outside the image of {'x'.join(map(str, shape))} voxels.")
+        raise PromptError(f"The point {list(value)!r:.80} of {name} lies outside the image of {'x'.join(map(str, shape))} voxels.")
     return i, j, k

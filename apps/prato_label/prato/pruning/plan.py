@@ -68,6 +68,8 @@ class PruningPlan:
             raise ValueError(f"A pruning plan weights the box's queries by 'entropy' or 'equal', not by {self.weights!r}.")
         if self.margin is not None and not self.margin >= 0:
             raise ValueError(f"margin must be at least 0 pixels, or None for no stage 0, not {self.margin}.")
+        if not self.temperature > 0:
+            raise ValueError(f"temperature must be above 0, not {self.temperature}.")
         if self.k < 1 or not self.prune_after or min(self.prune_after) < 1:
             raise ValueError("A pruning plan needs k >= 1, and stages counted from 1.")
 
@@ -148,5 +150,5 @@ class PruningPlan:
 
     def quota(self, living: Tensor) -> Tensor:
         """How many of ``living`` tokens a plan with a percentile keeps at a stage, before those that it protects."""
-        # the small term keeps 0.75 * 100 from becoming 76 by rounding
-        return torch.ceil(living * (100.0 - (self.percentile or 0.0)) / 100.0 - 1e-6).clamp_min(1)
+        # the small term keeps what is whole but for rounding from becoming one more; in single precision rounding would be larger than that
+        return torch.ceil(living.double() * (100.0 - (self.percentile or 0.0)) / 100.0 - 1e-6).clamp_min(1)

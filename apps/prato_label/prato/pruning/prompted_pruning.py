@@ -41,7 +41,7 @@ class PromptedPruning:
 
     def __post_init__(self) -> None:
         for number in self.plan.prune_after:
-            self.relevance[str(number)]
+            self.relevance[str(number)]  # raises now, not in the middle of the blocks
 
     @property
     def is_masking(self) -> bool:
@@ -74,6 +74,7 @@ class PromptedPruning:
             token = [s // g for s, g in zip(self.image_size, grid)]
             corner, pixels = (tuple(a * t for a, t in zip(cells, token)) for cells in (frame.start, frame.cells))
             prompts = prompts.crop(corner, pixels)
+        # also where tokens are ranked at random: what is compared is the choice, at the same cost
         relevance = self.relevance[str(number)](tokens, frame.cells, prompts, plan.k, alive, plan.weights)
         score = frame.place(relevance.unflatten(1, frame.cells)).flatten(1)
         if plan.score_by == "relevance":

@@ -17,6 +17,7 @@ from prato.data.structures import NUM_CLASSES
 from prato.inference.image_stack import ImageStack
 from prato.inference.native_grid import interpolation_matrix
 from prato.inference.scores import Scores
+from prato.inference.stack_slices import seen_beside
 from prato.inference.window import Window
 from prato.models.checkpoint import CheckpointError, ModelSpec, channels_last, load_model
 from prato.prompts.box import Box
@@ -160,11 +161,13 @@ class Refiner:
         scale = np.array(pixels) / native
         corner = np.round(middle * scale - edge / 2).astype(int)
         window = Window(native, pixels, (int(corner[0]), int(corner[1])), edge)
-        planes = [min(max(n, 0), len(slices) - 1) for n in (k - 1, k, k + 1)]
+        seen = seen_beside(scene.image, [k])
+        row = seen.index(k)
+        before, after = seen[max(row - 1, 0)], seen[min(row + 1, len(seen) - 1)]
         to_pixels = _Grid(native, pixels, window.corner, edge)
-        others = [to_pixels.cut(scene.mask[:, :, n]) if n in settled and 0 <= n < len(slices) else None for n in (k - 1, k + 1)]
+        others = [to_pixels.cut(scene.mask[:, :, n]) if n in settled and n != k else None for n in (before, after)]
         inputs = refiner_input(
-            window.cut(slices[planes]).numpy(),
+            window.cut(slices[[before, k, after]]).numpy(),
             to_pixels.cut(scene.mask[:, :, k]),
             [(value, to_pixels.places(at)) for value, at in known],
             None if newest is None else (known[-1][0], to_pixels.places(newest)),

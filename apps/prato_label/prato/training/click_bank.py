@@ -42,15 +42,15 @@ class ClickBank:
         network: Any,
         plan: PruningPlan | None,
         seed: int,
-        drafts: int = 2,
         on_case: Callable[[], object] = lambda: None,
     ) -> ClickBank:
-        """The slices of ``cases``, each case with ``drafts`` drafts by ``network``, which looks at whole stacks in evaluation mode."""
+        """The slices of ``cases``, each case with two drafts by ``network``, which looks at whole stacks in evaluation mode: of the slices
+        a little spoilt, and badly."""
         bank = SliceBank.from_cases(cases, torch.device("cpu"))
         random, made = np.random.default_rng(seed), []
         for first, count in zip(bank.first.tolist(), bank.count.tolist()):
             slices = bank.images[first : first + count].float() / 127.5 - 1
-            made.append(torch.stack([_draft(slices, network, plan, random, spoilt=variant % 2 > 0) for variant in range(drafts)]))
+            made.append(torch.stack([_draft(slices, network, plan, random, spoilt) for spoilt in (False, True)]))
             on_case()
         return cls(bank.images.numpy(), bank.labels.numpy(), torch.cat(made, 1).numpy(), bank.first.numpy(), bank.count.numpy())
 

@@ -77,10 +77,14 @@ class ClickSampler:
     """
 
     def __init__(self, bank: ClickBank, seed: int, count: int, edge: int) -> None:
-        self.bank, self.edge = bank, edge
-        self.random = np.random.default_rng(seed)
+        self.bank, self.edge, self._count = bank, edge, count
         self._hearts, self._worth = _heart_planes(bank), _largest_parts(bank)
-        self._sessions = [self.begin() for _ in range(count)]
+        self.restart(seed)
+
+    def restart(self, *seed: int) -> None:
+        """Begin all sessions anew, with the random numbers of ``seed``."""
+        self.random = np.random.default_rng(seed)
+        self._sessions = [self.begin() for _ in range(self._count)]
 
     def batch(self) -> list[Sample]:
         """The next sample of each session."""
@@ -194,7 +198,10 @@ class ClickSampler:
         else:
             change = np.arange(NUM_CLASSES)
             gone = int(random.integers(NUM_CLASSES))
-            change[gone or slice(None)] = 0 if gone == 0 else int(random.integers(NUM_CLASSES))
+            if gone == 0:  # all of them
+                change[:] = 0
+            else:
+                change[gone] = int(random.integers(NUM_CLASSES))
             wrong = change[truth]
         if random.random() < 0.3:
             wrong = np.where(_smooth(random, truth.shape, 14) > 0.2, wrong, truth)

@@ -51,7 +51,6 @@ class ClickTrainer:
     """
 
     def __init__(self, network: nn.Module, bank: ClickBank, recipe: ClickRecipe) -> None:
-        torch.manual_seed(recipe.seed)
         self.network, self.recipe = channels_last(network.train()), recipe
         self.sampler = ClickSampler(bank, recipe.seed, recipe.batch, recipe.edge)
         self._optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.rate, weight_decay=0.01)
@@ -62,7 +61,8 @@ class ClickTrainer:
     def fit(
         self, state_file: Path | None = None, report: Callable[[ClickTrainer], object] = lambda _: None, save_every_s: float = 60.0
     ) -> None:
-        """Train until the recipe's steps are taken; the state is kept in ``state_file``, from which the next call goes on."""
+        """Train until the recipe's steps are taken; the state is kept in ``state_file``, from which the next call goes on, with other
+        sessions than those that were seen before."""
         if state_file is not None and state_file.exists():
             self._resume(state_file)
         began = saved = time.monotonic()
@@ -121,6 +121,7 @@ class ClickTrainer:
         self.network.load_state_dict(state["network"])
         self._optimiser.load_state_dict(state["optimiser"])
         self.averaged, self.step, self.spent, self.loss = state["averaged"], state["step"], state["spent"], state["loss"]
+        self.sampler.restart(self.recipe.seed, self.step)
 
 
 def _near(trace: Tensor) -> Tensor:

@@ -30,7 +30,8 @@ class PratoLoss(nn.Module):
             label: int64 (B, *image).
 
         Returns:
-            A scalar. Only tokens that a stage could still drop count; the relevance of the others means nothing.
+            A scalar. Only tokens that a stage could still drop count, the first stage of all of them: the relevance of the others means
+            nothing.
         """
         loss = self.segmentation(output.logits, label.unsqueeze(1))
         if not output.stages:

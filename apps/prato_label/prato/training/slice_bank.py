@@ -47,24 +47,26 @@ class SliceBank:
 
     @classmethod
     def from_cases(cls, cases: Sequence[TrainingCase], device: torch.device) -> SliceBank:
-        """The slices of ``cases`` on ``device``, the middle of each in the middle of the canvas; what is larger is cut.
+        """The slices of ``cases`` on ``device``, the middle of each in the middle of the canvas; what is larger is cut, and a case whose
+        heart lies beyond is left out.
 
         Raises:
             ValueError: there are no cases.
         """
+        cases = [case for case in cases if bool(_footprint(case.label).any())]
         if not cases:
-            raise ValueError("A slice bank needs at least one labelled case.")
-        images = [((case.image.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8) for case in cases]
-        return cls._from_slices(images, [case.label for case in cases], [case.patient for case in cases], device)
+            raise ValueError(f"A slice bank needs at least one labelled case with a heart in the middle {CANVAS} x {CANVAS} pixels.")
+        return cls._from_slices(
+            [_as_bytes(case.image) for case in cases], [case.label for case in cases], [case.patient for case in cases], device
+        )
 
     @classmethod
     def _from_slices(cls, images: Sequence[Tensor], labels: Sequence[Tensor], patients: Sequence[str], device: torch.device) -> SliceBank:
         count = torch.tensor([len(image) for image in images])
-        footprints = torch.stack([_centred((label > 0).any(0, keepdim=True).to(torch.uint8))[0] for label in labels])
         return cls(
             images=torch.cat([_centred(image) for image in images]).to(device),
             labels=torch.cat([_centred(label) for label in labels]).to(device),
-            footprints=footprints.to(device),
+            footprints=torch.stack([_footprint(label) for label in labels]).to(device),
             first=(count.cumsum(0) - count).to(device),
             count=count.to(device),
             patients=tuple(patients),
@@ -98,6 +100,16 @@ def _reached(present: np.ndarray) -> slice:
     return slice(max(int(where[0]) - 2, 0), int(where[-1]) + 3)
 
 
+def _footprint(label: Tensor) -> Tensor:
+    """uint8 (CANVAS, CANVAS), 1 where any slice of ``label`` (K, H, W) holds a structure."""
+    return _centred((label > 0).any(0, keepdim=True).to(torch.uint8))[0]
+
+
+def _as_bytes(image: Tensor) -> Tensor:
+    """uint8: grey values in [-1, 1] as a bank stores them."""
+    return ((image.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
 def _centred(slices: Tensor) -> Tensor:
     """(K, H, W) in the middle of (K, CANVAS, CANVAS)."""
     out = slices.new_zeros(slices.shape[0], CANVAS, CANVAS)
@@ -114,9 +126,8 @@ def save_packed(path: Path, cases: Sequence[TrainingCase], quality: int = 97) ->
     """Write ``cases`` to one small file (a zip of WebP slices, lossy, and PNG labels), to train where the originals cannot be carried."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for number, case in enumerate(cases):
-            image = ((case.image.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
             for kind, slices, options in (
-                ("image.webp", image, {"format": "WEBP", "quality": quality, "method": 4}),
+                ("image.webp", _as_bytes(case.image), {"format": "WEBP", "quality": quality, "method": 4}),
                 ("label.png", case.label, {"format": "PNG"}),
             ):
                 for k, plane in enumerate(slices.numpy()):

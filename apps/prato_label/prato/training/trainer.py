@@ -219,7 +219,7 @@ class Trainer:
         self.ranks.all_reduce_gradients(self.network.parameters())
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimiser.step()
-        # a running average that starts slow enough to forget the first steps
+        # an average that starts quick enough to forget the first steps
         self.average.multi_avg_fn = get_ema_multi_avg_fn(min(_EMA_DECAY, (1 + self.step) / (10 + self.step)))
         self.average.update_parameters(self.network)
         # numbers that index or count have no mean: torch rounds theirs towards zero

@@ -17,7 +17,8 @@ Prompting = Literal["tight", "none"]
 
 @torch.inference_mode()
 def window_dice(network: Any, bank: SliceBank, prompting: Prompting = "tight", edge: int = 128) -> Tensor:
-    """Dice (cases, structures) of ``network``, in evaluation mode, on the cases of ``bank``; with a box, on the slices that it spans."""
+    """Dice (cases, structures) of ``network``, in evaluation mode, on the cases of ``bank``; with a box, on the slices that it spans. A
+    structure that neither label nor mask has counts 1, as in :mod:`prato.evaluation`."""
     rows = []
     for case in range(len(bank)):
         first, count = int(bank.first[case]), int(bank.count[case])
@@ -42,7 +43,8 @@ def window_dice(network: Any, bank: SliceBank, prompting: Prompting = "tight", e
         if prompting == "tight":
             mask[~(label > 0).flatten(1).any(1)] = 0
         ours, theirs = (torch.stack([values == s for s in range(1, logits.shape[1])]).flatten(1) for values in (mask, label))
-        rows.append(2 * (ours & theirs).sum(1) / (ours.sum(1) + theirs.sum(1)).clamp_min(1))
+        total = ours.sum(1) + theirs.sum(1)
+        rows.append(torch.where(total > 0, 2 * (ours & theirs).sum(1) / total.clamp_min(1), 1.0))
     return torch.stack(rows)
 
 

@@ -1,0 +1,26 @@
+"""Labelled studies as training is given them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from prato.data.cases import load_training_case
+from prato.data.nifti import write_volume
+from prato.data.phantom import make_phantom
+from prato.data.studies import StudyFile
+
+
+def test_a_network_is_trained_on_the_slices_that_it_is_shown_whatever_blank_ones_were_added(tmp_path: Path) -> None:
+    phantom = make_phantom(3, 1)
+    cases = []
+    for name, added in (("plain", (0, 0)), ("longer", (4, 3))):
+        files = StudyFile(name, "a", tmp_path / f"{name}.nii.gz", tmp_path / f"{name}_label.nii.gz")
+        for path, array in ((files.image, phantom.images["ED"]), (files.label, phantom.labels["ED"])):
+            write_volume(path, np.pad(array, [(0, 0), (0, 0), added]), phantom.affine)
+        cases.append(load_training_case(files, 1.5))
+    plain, longer = cases
+    assert plain is not None and longer is not None
+    assert torch.equal(longer.image[4:-3], plain.image) and longer.slices == tuple(k + 4 for k in plain.slices)
