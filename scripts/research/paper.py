@@ -89,6 +89,9 @@ def report(
     from scripts.research.paper_page import write
 
     try:
+        if not (results / "runs.csv").is_file():
+            raise ExperimentError(f"{results} holds no runs.csv: name a folder in which paper.py run left its results.")
+        check_writable(out, is_folder=True)
         write(results, out)
     except _ERRORS as error:
         typer.echo(str(error).splitlines()[0], err=True)

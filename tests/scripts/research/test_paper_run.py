@@ -107,3 +107,12 @@ def test_bad_input_is_refused_in_a_sentence(folder: Path, tmp_path: Path, argume
     code, said = run(folder, tmp_path, *arguments)
     assert code == 2 and why in said and "Traceback" not in said
     assert not (tmp_path / "r").exists() and not (tmp_path / "m").exists()
+
+
+def test_a_report_of_nothing_leaves_the_pages_as_they_are(tmp_path: Path) -> None:
+    page = tmp_path / "docs" / "results" / "paper.md"
+    page.parent.mkdir(parents=True)
+    page.write_text("as it was")
+    done = CliRunner().invoke(paper.app, ["report", "--results", str(tmp_path / "nowhere"), "--out", str(tmp_path / "docs")])
+    assert done.exit_code == 2 and "nowhere holds no runs.csv" in done.output
+    assert page.read_text() == "as it was" and len([*page.parent.iterdir()]) == 1
