@@ -9,11 +9,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 from tqdm import tqdm
 
+from prato.runtime.devices import find_device
 from scripts.common.arguments import MAX_SEED
+from scripts.common.paths import check_writable
 from scripts.common.provenance import command, commit
 from scripts.research.datasets.base import ExperimentError, list_datasets
 from scripts.research.experiments.jobs import Places, schedule
@@ -57,7 +58,9 @@ def run(
             raise ExperimentError("--backend local runs one experiment after the other here: leave --address and --workers out.")
         if backend is Backend.ray and find_spec("ray") is None:
             raise ExperimentError("--backend ray needs Ray: pip install -r requirements-ray.txt, or use --backend local.")
-        torch.zeros(1, device=device)
+        find_device(device)
+        for folder in (out, models):
+            check_writable(folder, is_folder=True)
         places = Places(out, models, data_folders(data))
         spending = _spending(budget)
         jobs = schedule(wanted, experiments, seed, spending, places)
@@ -86,6 +89,9 @@ def report(
     from scripts.research.paper_page import write
 
     try:
+        if not (results / "runs.csv").is_file():
+            raise ExperimentError(f"{results} holds no runs.csv: name a folder in which paper.py run left its results.")
+        check_writable(out, is_folder=True)
         write(results, out)
     except _ERRORS as error:
         typer.echo(str(error).splitlines()[0], err=True)

@@ -13,20 +13,22 @@ Training needs torch and MONAI alone; the test patients are measured at home, by
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Annotated, Any
 
 import torch
 import typer
 
-from prato.data.atomic import make_folder
+from prato.data.atomic import first_line, make_folder
 from prato.data.cases import TrainingCase
 from prato.models.checkpoint import save_model
 from prato.training.slice_bank import save_packed
-from scripts.common.paths import ROOT
+from scripts.common.paths import ROOT, check_writable
 from scripts.common.provenance import command, commit
-from scripts.common.results import Row, replace_rows
+from scripts.common.results import Row, check_table, replace_rows
 from scripts.research.datasets.acdc import CUT_MM
 from scripts.research.datasets.base import FIELD_MM, ExperimentError, dataset_class
 from scripts.research.datasets.isic import NATIVE
@@ -60,6 +62,11 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 @app.command()
 def write(out: Annotated[Path, typer.Option(help="Queue file.")] = QUEUE) -> None:
     """Write the queue from the matrix: the rows that decide with two seeds, then table after table."""
+    try:
+        check_writable(out, is_folder=False)
+    except ValueError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from None
     experiments = load_experiments()
     order = training_order(experiments, load_tables(PAPER_TABLES, experiments))
     lines = [json.dumps(entry(name, seed, experiments)) for name, seed in order]
@@ -78,6 +85,7 @@ def pack(
 ) -> None:
     """Pack what is trained and validated on; hearts without the slices beyond them, colours in the place of slices."""
     try:
+        check_writable(out, is_folder=False)
         if name not in _FIELDS:
             raise ValueError(f"--name must be {' or '.join(_FIELDS)}, not {name}: other data sets are trained by paper.py alone.")
         dataset = dataset_class(name)(data_folders(data)[name])
@@ -86,6 +94,7 @@ def pack(
             raise ValueError(f"{file} is missing: --splits is the --out of paper.py, whose first run writes it.")
         split = load_split(file, dataset.groups(images))
         cases = dataset.training_cases([*split.train, *split.validation], 128, True, lambda done, total: None)
+        make_folder(out.parent)
         save_packed(out, [_whole(case, _FIELDS[name][1]) for case in cases])
         typer.echo(f"{len(cases)} cases, {out.stat().st_size / 1e6:.0f} MB")
     except (ValueError, RuntimeError, OSError) as error:
@@ -101,31 +110,46 @@ def collect(
     curves: Annotated[Path, typer.Option(help="Learning curves.")] = ROOT / "docs" / "results" / "paper" / "curves.csv",
 ) -> None:
     """Model files for ``paper.py run`` of all trainings that have ended, and their learning curves."""
-    experiments, made = load_experiments(), {"device": device, "commit": commit(), "command": command()}
+    experiments, made, place = load_experiments(), {"device": device, "commit": commit(), "command": command()}, queue_out
     try:
-        for path in sorted(queue_out.glob("*/weights.pt")):
-            stored = torch.load(path, map_location="cpu", weights_only=False)
-            own, recipe = stored["entry"], stored["recipe"]
-            experiment = with_budget(experiments[own["experiment"]], recipe["seed"])
-            points = [json.loads(line) for line in (path.parent / "curve.jsonl").read_text(encoding="utf-8").splitlines()]
-            rows = list(curve_rows(own["experiment"], recipe["seed"], points))
-            replace_rows(curves, [{**row, **made} for row in rows], ("experiment", "seed"))
-            steps = {"steps": recipe["steps"], "slices": recipe["steps"] * recipe["stacks"], "batch": recipe["stacks"]}
-            spent = {**steps, "minutes": round(points[-1]["seconds"] / 60, 2)}
-            training: dict[str, Any] = {"experiment": experiment.model_dump(mode="json"), "spent": spent, **made}
-            training["loss_curve"] = [[point["step"], point["loss"][0]] for point in points]
-            spec = model_spec(experiment)
-            network = spec.build()
-            network.load_state_dict(
-                {name: value.float() if value.is_floating_point() else value for name, value in stored["weights"].items()}
-            )
-            suffix = "" if recipe["seed"] == experiments[own["experiment"]].seed else f"-seed{recipe['seed']}"
-            make_folder((models / own["experiment"]).parent)
-            save_model(models / f"{own['experiment']}{suffix}.safetensors", network, spec.model_copy(update={"training": training}))
-            typer.echo(f"{path.parent.name}: {rows[-1]['dice']:.3f}")
-    except (ValueError, KeyError, OSError) as error:
-        typer.echo(f"{queue_out} cannot be collected: {error}".splitlines()[0], err=True)
+        check_table(curves)
+        check_writable(models, is_folder=True)
+        ended = sorted(queue_out.glob("*/weights.pt"))
+        if not ended:
+            raise ValueError("no training there has ended")
+        for path in ended:
+            place = path.parent
+            typer.echo(f"{place.name}: {_collect_one(place, experiments, models, curves, made):.3f}")
+    except (ValueError, KeyError, RuntimeError, EOFError, UnpicklingError, OSError) as error:
+        typer.echo(f"{place} cannot be collected: {first_line(error)}", err=True)
         raise typer.Exit(2) from None
+
+
+def _collect_one(folder: Path, experiments: Mapping[str, Experiment], models: Path, curves: Path, made: Row) -> float:
+    """The validation DSC of the training in ``folder``, whose model and curve are written.
+
+    Raises:
+        ValueError, KeyError, RuntimeError, EOFError, UnpicklingError, OSError: it is damaged, or trains no row of the matrix.
+    """
+    stored = torch.load(folder / "weights.pt", map_location="cpu", weights_only=False)
+    name, recipe = stored["entry"].get("experiment"), stored["recipe"]
+    if name not in experiments:
+        raise ValueError(f"it trains {name or 'a network of its own'}, which is no row of the matrix")
+    steps = {"steps": recipe["steps"], "slices": recipe["steps"] * recipe["stacks"], "batch": recipe["stacks"]}
+    experiment = with_budget(experiments[name], recipe["seed"], steps["slices"], steps["batch"])
+    points = [json.loads(line) for line in (folder / "curve.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = list(curve_rows(name, recipe["seed"], points))
+    spent = {**steps, "minutes": round(points[-1]["seconds"] / 60, 2)}
+    training: dict[str, Any] = {"experiment": experiment.model_dump(mode="json"), "spent": spent, **made}
+    training["loss_curve"] = [[point["step"], point["loss"][0]] for point in points]
+    spec = model_spec(experiment)
+    network = spec.build()
+    network.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in stored["weights"].items()})
+    suffix = "" if recipe["seed"] == experiments[name].seed else f"-seed{recipe['seed']}"
+    make_folder((models / name).parent)
+    save_model(models / f"{name}{suffix}.safetensors", network, spec.model_copy(update={"training": training}))
+    replace_rows(curves, [{**row, **made} for row in rows], ("experiment", "seed"))
+    return float(rows[-1]["dice"])
 
 
 def training_order(experiments: dict[str, Experiment], tables: dict[str, list[str]]) -> list[tuple[str, int]]:
@@ -142,9 +166,9 @@ def training_order(experiments: dict[str, Experiment], tables: dict[str, list[st
     return list(order)
 
 
-def with_budget(experiment: Experiment, seed: int) -> Experiment:
-    """``experiment`` as the queue trains it."""
-    budget = Spending(slices=SLICES[experiment.data], batch=QUEUE_BATCH)
+def with_budget(experiment: Experiment, seed: int, slices: int, batch: int) -> Experiment:
+    """``experiment`` as the queue trained it, on so many slices: a quick trial is none of the queue's ``SLICES``."""
+    budget = Spending(slices=min(slices, SLICES[experiment.data]), batch=batch)
     return experiment.model_copy(update={"seed": seed, "budget": budget, "box": "tight", "model_of": None})
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -27,6 +28,7 @@ import yaml
 from prato.training.slice_bank import SliceBank, load_packed
 from prato.training.stack_trainer import Recipe, StackTrainer
 from scripts.common.arguments import HelpFormatter, positive_float, positive_int, read_sides, refused_in_one_sentence
+from scripts.common.paths import check_writable
 from scripts.research.averaging import average_trainings
 from scripts.research.paper_rows import RowLoss
 from scripts.research.queue_networks import Judge, keep_weights, paper_row, start_network
@@ -93,42 +95,57 @@ def main() -> None:
     deadline = time.monotonic() + 60 * given.minutes
     device = torch.device("cuda" if torch.cuda.is_available() and given.parallel == 1 else "cpu")
     with refused_in_one_sentence(parser):
+        check_writable(given.out, is_folder=True)
         wanted = choose(entries(given.queue), given.data, given.only)
         banks = {side: load_packed(given.packed, device, patients) for side, patients in read_sides(given.split, SIDES).items()}
         if given.start:
             shutil.copytree(given.start, given.out, dirs_exist_ok=True)
     wanted = [entry for entry in wanted if not has_ended(given.out / entry["name"], steps_of(entry, given))]
+    if not wanted:
+        print(f"All trainings that are wanted have ended: {given.out}", flush=True)
     if given.parallel > 1:
-        run_in_parallel(wanted, given, deadline)
-        return
+        sys.exit(run_in_parallel(wanted, given, deadline))
     for entry in wanted:
         if time.monotonic() < deadline:
             train(entry, banks, given, deadline)
 
 
-def run_in_parallel(wanted: list[dict[str, Any]], given: argparse.Namespace, deadline: float) -> None:
-    """A process for each entry, so many at once."""
-    waiting, running = list(wanted), list[subprocess.Popen[bytes]]()
-    while waiting or running:
-        running = [process for process in running if process.poll() is None]
-        while len(running) < given.parallel and time.monotonic() < deadline:
-            ready = [entry for entry in waiting if has_teacher(entry, given.out)] or (waiting if not running else [])
-            if not ready:
-                break
-            entry = ready[0]
-            waiting.remove(entry)
-            left = (deadline - time.monotonic()) / 60
-            flags = [f"--{name.replace('_', '-')}" for name in ("no_capture", "parts") if getattr(given, name)]
-            for name in ("steps", "stacks", "precision"):
-                if getattr(given, name) is not None:
-                    flags += [f"--{name}", str(getattr(given, name))]
-            files = {"--packed": given.packed, "--split": given.split, "--out": given.out, "--queue": given.queue, "--data": given.data}
-            flags += [str(part) for pair in files.items() for part in pair]
-            command = [sys.executable, __file__, "--minutes", str(left), "--only", entry["name"], *flags]
-            running.append(subprocess.Popen(command))
-        if time.monotonic() >= deadline:
-            waiting = []
-        time.sleep(0.2)
+def run_in_parallel(wanted: list[dict[str, Any]], given: argparse.Namespace, deadline: float) -> int:
+    """A process for each entry, so many at once; none outlives this one when it is told to end. 1 where one of them failed, else 0."""
+    waiting, running, failed = list(wanted), list[subprocess.Popen[bytes]](), 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        while waiting or running:
+            if any(process.poll() for process in running):
+                failed = 1
+            running = [process for process in running if process.poll() is None]
+            while len(running) < given.parallel and time.monotonic() < deadline:
+                ready = [entry for entry in waiting if has_teacher(entry, given.out)] or (waiting if not running else [])
+                if not ready:
+                    break
+                entry = ready[0]
+                waiting.remove(entry)
+                running.append(subprocess.Popen(command_for(entry, given, deadline)))
+            if time.monotonic() >= deadline:
+                waiting = []
+            time.sleep(0.2)
+    finally:
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait()
+    return failed
+
+
+def command_for(entry: dict[str, Any], given: argparse.Namespace, deadline: float) -> list[str]:
+    """The command that trains ``entry`` alone, as ``given``."""
+    flags = [f"--{name.replace('_', '-')}" for name in ("no_capture", "parts") if getattr(given, name)]
+    for name in ("steps", "stacks", "precision"):
+        if getattr(given, name) is not None:
+            flags += [f"--{name}", str(getattr(given, name))]
+    files = {"--packed": given.packed, "--split": given.split, "--out": given.out, "--queue": given.queue, "--data": given.data}
+    flags += [str(part) for pair in files.items() for part in pair]
+    return [sys.executable, __file__, "--minutes", str((deadline - time.monotonic()) / 60), "--only", entry["name"], *flags]
 
 
 def steps_of(entry: dict[str, Any], given: argparse.Namespace) -> int:
@@ -148,9 +165,10 @@ def has_teacher(entry: dict[str, Any], out: Path) -> bool:
 
 
 def curve_rows(folder: Path) -> list[dict[str, Any]]:
-    """The points of a training's curve so far."""
+    """The points of a training's curve so far; the last may be cut short, where a run was killed as it wrote it."""
     curve = folder / "curve.jsonl"
-    return [json.loads(line) for line in curve.read_text(encoding="utf-8").splitlines()] if curve.exists() else []
+    lines = curve.read_text(encoding="utf-8").splitlines(keepends=True) if curve.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def train(entry: dict[str, Any], banks: dict[str, SliceBank], given: argparse.Namespace, deadline: float) -> None:

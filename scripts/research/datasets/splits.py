@@ -58,5 +58,7 @@ def load_split(path: Path, groups: Mapping[str, str | None]) -> PaperSplit:
         raise ExperimentError(f"{path} is not a split with seed, train, validation and test: delete it to assign it again.") from error
     listed = split.train + split.validation + split.test
     if len(listed) != len(set(listed)) or set(listed) != set(groups):
-        raise ExperimentError(f"{path} is the split of other patients or images than there are: use another --out, or the same data.")
+        raise ExperimentError(
+            f"{path} is the split of other patients or images than there are: name the folder of another, or the same data."
+        )
     return split

@@ -26,7 +26,9 @@ def load_experiments(path: Path = MATRIX) -> dict[str, Experiment]:
     try:
         matrix = yaml.safe_load(path.read_bytes())
         expanded = [*_expanded(matrix["common"], matrix["data"], matrix["rows"])]
-    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+    except OSError as error:
+        raise ExperimentError(f"{path} cannot be read ({error.strerror}): name a matrix of experiments.") from error
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         raise ExperimentError(f"{path} is not a matrix of experiments with common, data and rows: {error!r}.") from error
     found: dict[str, Experiment] = {}
     for name, fields in expanded:
@@ -96,7 +98,11 @@ def load_tables(path: Path, experiments: Mapping[str, Experiment]) -> dict[str, 
             names = tables.setdefault(row["table"], [])
             if row["experiment"] not in names:
                 names.append(row["experiment"])
-    except (OSError, ValueError, KeyError) as error:
+    except OSError as error:
+        raise ExperimentError(
+            f"{path} cannot be read ({error.strerror}): name a file that says which experiments each table has."
+        ) from error
+    except (ValueError, KeyError) as error:
         raise ExperimentError(f"{path} does not say which experiments are the rows of which table.") from error
     for table, names in tables.items():
         for name in names:

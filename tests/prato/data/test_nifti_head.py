@@ -7,6 +7,7 @@ import io
 import struct
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -36,6 +37,23 @@ def test_a_header_that_announces_too_much_is_refused_unread(tmp_path: Path, pack
     with pytest.raises(VolumeTooLargeError):
         check_size(stream, "x.nii")
     assert stream.tell() == 0
+
+
+class OnlyRead:
+    """What an upload of Python 3.10 can do: a SpooledTemporaryFile has no ``readinto`` there."""
+
+    def __init__(self, content: bytes) -> None:
+        stream = io.BytesIO(content)
+        self.read, self.seek, self.tell = stream.read, stream.seek, stream.tell
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bytes], ids=["gzip", "plain"])
+def test_an_upload_of_python_3_10_is_checked_like_any_other(pack: type[bytes]) -> None:
+    fits: Any = OnlyRead(pack(header((4, 4, 4)) + bytes(128)))
+    check_size(fits, "x.nii.gz")
+    assert fits.tell() == 0
+    with pytest.raises(VolumeTooLargeError):
+        check_size(OnlyRead(pack(header((512, 512, 513)))), "x.nii.gz")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("shape", [(40, 36, 5), (2, 2, 2)])

@@ -19,7 +19,7 @@ from prato.runtime.region import Region
 
 def test_the_networks_are_found_by_their_names():
     assert {"segformer", "swin_unetr", "transunet", "unetr"} <= set(list_models())
-    assert list_presets() == ["swin_unetr", "unetr"] and list_presets("stack") == ["overview_swin_unetr", "overview_unet"]
+    assert {"swin_unetr", "unetr"} <= {*list_presets()} and {"overview_swin_unetr", "overview_unet"} <= {*list_presets("stack")}
     assert list_presets("clicks") == ["click_refiner"]  # which is offered to nobody who wants a network for boxes
     for name in list_presets():
         spec = model_preset(name)
@@ -30,7 +30,7 @@ def test_the_networks_are_found_by_their_names():
 def test_what_is_not_registered_is_refused_and_no_name_is_given_twice():
     with pytest.raises(ValueError, match=r"use one of .*swin_unetr"):
         build_model("no_such_network")
-    with pytest.raises(ValueError, match="transunet has no preset: use one of swin_unetr, unetr"):
+    with pytest.raises(ValueError, match=r"transunet has no preset: use one of .*swin_unetr, "):
         model_preset("transunet")
     with pytest.raises(ValueError, match="Two networks are registered as 'unetr'"):
         register_model("unetr", {"centre": "clicks"})(nn.Identity)

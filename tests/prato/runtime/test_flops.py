@@ -46,7 +46,7 @@ def test_the_count_of_a_network_is_torchs(name: str, how: str) -> None:
         assert estimate_flops(call) == count_flops(call)[1]
 
 
-@pytest.mark.parametrize("name", list_presets())
+@pytest.mark.parametrize("name", ["swin_unetr", "unetr"])
 def test_an_estimate_computes_nothing_that_counts(name: str) -> None:
     spec = model_preset(name)
     network, image = spec.build().eval(), torch.randn(1, 3, 96, 96)

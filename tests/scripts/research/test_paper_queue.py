@@ -14,7 +14,7 @@ from prato.training.batch_augmentation import StackBatch
 from prato.training.slice_bank import CANVAS, SliceBank, load_packed
 from scripts.common.results import read_rows
 from scripts.research import paper_queue, train_queue
-from scripts.research.datasets.base import dataset_class
+from scripts.research.datasets.base import ExperimentError, dataset_class
 from scripts.research.datasets.splits import load_split
 from scripts.research.experiments.jobs import Places, run, schedule
 from scripts.research.experiments.matrix import PAPER_TABLES, load_experiments, load_tables
@@ -98,7 +98,9 @@ def test_a_row_is_trained_brought_home_and_measured(queue: Path, data: dict[str,
     curves = read_rows(queue / "curves.csv")
     assert {row["experiment"] for row in curves} == set(rows) and {row["slices"] for row in curves} == {2, 4}
     places = Places(queue / "results", queue / "models", data)
-    jobs = schedule([rows[2]], experiments, None, Spending(slices=128, batch=64), places)
+    with pytest.raises(ExperimentError, match="another plan, seed or budget"):  # a quick trial is no training of the queue's length
+        schedule([rows[2]], experiments, None, Spending(slices=128, batch=64), places)
+    jobs = schedule([rows[2]], experiments, None, Spending(slices=4, batch=2), places)
     result = run(jobs[0], places, places.experiment_data(), "cpu", {"commit": "abc", "command": "c"}, lambda *_: None)
     assert result.run["spent"]["slices"] == 4 and 0 <= result.run["mean"]["dice"] <= 1
 
@@ -122,6 +124,28 @@ def test_a_row_that_was_stopped_goes_on_as_if_it_had_not_been(queue: Path, data:
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     batch = trainer.sampler.batch(0)
     assert isinstance(batch, StackBatch) and batch.has_box.all() and batch.window.shape == (2, 1, 3, 256, 256)
+
+
+def test_what_cannot_be_collected_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["paper_queue.py"])
+    files = ("--queue-out", tmp_path / "out", "--models", tmp_path / "models", "--curves", tmp_path / "curves.csv")
+    done = run_script(paper_queue.app, "collect", *files)
+    assert done.exit_code == 2 and "out cannot be collected: no training there has ended" in done.output
+    folder = tmp_path / "out" / "other"
+    folder.mkdir(parents=True)
+    torch.save({"entry": {"name": "other"}, "recipe": {}}, folder / "weights.pt")
+    done = run_script(paper_queue.app, "collect", *files)
+    assert done.exit_code == 2 and "other cannot be collected: it trains a network of its own" in done.output
+    (folder / "weights.pt").write_bytes((folder / "weights.pt").read_bytes()[:500])
+    done = run_script(paper_queue.app, "collect", *files)
+    assert done.exit_code == 2 and "other cannot be collected: " in done.output
+    assert {path.name for path in tmp_path.iterdir()} == {"out"}
+
+
+@pytest.mark.parametrize("command", [["write"], ["pack", "--name", "acdc"]])
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_read(tmp_path: Path, command: list[str]) -> None:
+    done = run_script(paper_queue.app, *command, "--out", tmp_path)
+    assert done.exit_code == 2 and "cannot be written" in done.output
 
 
 def test_a_data_set_that_the_queue_does_not_know_is_refused_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

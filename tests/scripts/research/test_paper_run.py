@@ -94,6 +94,10 @@ def test_on_a_cluster_an_experiment_waits_for_what_it_needs(folder: Path, tmp_pa
         (["table1", "--budget", "hours=3"], "--budget is"),
         (["table1", "--budget", "minutes=nan"], "--budget is"),
         (["table1", "--device", "abacus"], "abacus"),
+        (["table1", "--device", "cuda:99"], "There is no device 'cuda:99' here"),
+        (["table1", "--matrix", "nowhere.yaml"], "nowhere.yaml cannot be read"),
+        (["table1", "--tables", "nowhere.csv"], "nowhere.csv cannot be read"),
+        (["table1", "--models", __file__], "cannot be written"),
         (["table1", "--workers", "2"], "--backend local"),
         (["table1", "--data", "isic=nowhere"], "not in"),
         (["table1", "--data", "isic"], "NAME=FOLDER"),
@@ -103,3 +107,12 @@ def test_bad_input_is_refused_in_a_sentence(folder: Path, tmp_path: Path, argume
     code, said = run(folder, tmp_path, *arguments)
     assert code == 2 and why in said and "Traceback" not in said
     assert not (tmp_path / "r").exists() and not (tmp_path / "m").exists()
+
+
+def test_a_report_of_nothing_leaves_the_pages_as_they_are(tmp_path: Path) -> None:
+    page = tmp_path / "docs" / "results" / "paper.md"
+    page.parent.mkdir(parents=True)
+    page.write_text("as it was")
+    done = CliRunner().invoke(paper.app, ["report", "--results", str(tmp_path / "nowhere"), "--out", str(tmp_path / "docs")])
+    assert done.exit_code == 2 and "nowhere holds no runs.csv" in done.output
+    assert page.read_text() == "as it was" and len([*page.parent.iterdir()]) == 1

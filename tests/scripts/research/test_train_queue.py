@@ -1,8 +1,12 @@
 """scripts/research/train_queue.py and export_queue.py: every entry trains, a stopped run goes on, curves and weights come home."""
 
 import json
+import os
 import shutil
+import signal
 import sys
+import threading
+from argparse import Namespace
 
 import pytest
 import torch
@@ -15,6 +19,7 @@ from scripts.common.results import read_rows
 from scripts.research import export_queue, queue_state, train_queue
 from scripts.research.queue_networks import start_network
 from tests.prato.training.test_stack_training import SMALL, case
+from tests.waiting import wait_until
 
 UNET = {"filters": [4, 8, 8, 8, 8]}
 
@@ -155,6 +160,51 @@ def test_what_one_session_left_is_the_next_one_s_start(material, monkeypatch):
         if value.is_floating_point():
             assert torch.allclose(weights[key].float(), value.float(), rtol=0.02, atol=0.01), key
     assert not list((material / "out" / name).glob("*.part"))
+
+
+def test_no_training_outlives_the_run_that_started_it(tmp_path, monkeypatch):
+    waits = f"import os, pathlib, time; (pathlib.Path({str(tmp_path)!r}) / str(os.getpid())).touch(); time.sleep(600)"
+    monkeypatch.setattr(train_queue, "command_for", lambda *_: [sys.executable, "-c", waits])
+
+    def end_when_both_run() -> None:
+        wait_until(lambda: len([*tmp_path.iterdir()]) == 2)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    thread = threading.Thread(target=end_when_both_run)
+    thread.start()
+    try:
+        with pytest.raises(SystemExit) as ended:
+            train_queue.run_in_parallel([{"name": name} for name in "abc"], Namespace(out=tmp_path, parallel=2), float("inf"))
+    finally:
+        thread.join()
+        signal.signal(signal.SIGTERM, before)
+    assert ended.value.code == 143
+    for started in tmp_path.iterdir():
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(started.name), 0)
+
+
+def test_a_training_that_failed_is_told_by_the_exit_code(tmp_path, monkeypatch):
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        for code in (0, 3):
+            monkeypatch.setattr(train_queue, "command_for", lambda *_, code=code: [sys.executable, "-c", f"raise SystemExit({code})"])
+            assert train_queue.run_in_parallel([{"name": "a"}], Namespace(out=tmp_path, parallel=2), float("inf")) == (code > 0)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_point_that_was_cut_short_by_a_kill_is_left_out(tmp_path):
+    (tmp_path / "curve.jsonl").write_text('{"step": 1}\n{"step": 2, "lo')
+    assert train_queue.curve_rows(tmp_path) == [{"step": 1}] and not train_queue.has_ended(tmp_path, 2)
+
+
+def test_a_place_that_cannot_hold_results_is_refused_before_training(material, monkeypatch, capsys):
+    (material / "out").write_text("")
+    with pytest.raises(SystemExit) as ended:
+        run(material, monkeypatch)
+    assert ended.value.code == 2 and "out cannot be written" in capsys.readouterr().err
 
 
 def test_parts_hold_all_of_a_state_and_none_may_be_missing(tmp_path, monkeypatch):

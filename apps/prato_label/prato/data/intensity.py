@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from prato.data.nifti_head import VolumeError
+
 #: Percentiles of the voxels that become the darkest and the brightest value.
 _PERCENTILES = (0.5, 99.5)
 #: Voxels that are looked at for outliers, and the quantiles that are taken of them: every half percent.
@@ -41,6 +43,25 @@ class IntensityRange:
     low: float
     high: float
     warnings: tuple[str, ...] = ()
+
+
+def finite_voxels(array: np.ndarray, name: str) -> tuple[np.ndarray, list[str]]:
+    """``array`` as ``Volume.array`` has it, and a warning where some of its values were no numbers.
+
+    Raises:
+        VolumeError: none of them is finite.
+    """
+    if array.dtype.kind != "f":
+        return array.astype(array.dtype.newbyteorder("="), copy=False), []
+    with np.errstate(over="ignore"):
+        array = array.astype(np.float32, copy=False)
+    finite = np.isfinite(array)
+    if finite.all():
+        return array, []
+    if not finite.any():
+        raise VolumeError(f"{name} holds no finite value, only NaN or infinite ones: export it again.")
+    # programs that resample and register leave them where the scanner saw nothing
+    return np.where(finite, array, array[finite].min()), ["voxels_not_finite"]
 
 
 def find_intensity_range(volume: np.ndarray) -> IntensityRange:

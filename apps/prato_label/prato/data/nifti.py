@@ -15,6 +15,7 @@ import numpy as np
 from nibabel.arrayproxy import ArrayProxy
 
 from prato.data.atomic import write_bytes
+from prato.data.intensity import finite_voxels
 from prato.data.nifti_head import SLACK, UNREADABLE, VolumeError, copy_voxels, open_nifti, read_header, repair_header
 from prato.data.orientation import Orientation, check_affine, itk_affine, list_readings, read_orientation
 from prato.runtime.cancel_token import NEVER_CANCELLED, CancelToken
@@ -259,17 +260,7 @@ def _voxels(image: nib.Nifti1Image, name: str) -> tuple[np.ndarray, list[str]]:
         array = np.asanyarray(image.dataobj)
     except UNREADABLE as error:
         raise VolumeError(f"{name} is cut short or damaged: copy or export it again.") from error
-    if array.dtype.kind != "f":
-        return array.astype(array.dtype.newbyteorder("="), copy=False), []
-    with np.errstate(over="ignore"):
-        array = array.astype(np.float32, copy=False)
-    finite = np.isfinite(array)
-    if finite.all():
-        return array, []
-    if not finite.any():
-        raise VolumeError(f"{name} holds no finite value, only NaN or infinite ones: export it again.")
-    # programs that resample and register leave them where the scanner saw nothing
-    return np.where(finite, array, array[finite].min()), ["voxels_not_finite"]
+    return finite_voxels(array, name)
 
 
 def _by(shape: tuple[int, ...]) -> str:

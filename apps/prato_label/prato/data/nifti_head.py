@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import math
 import stat
@@ -10,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import nibabel as nib
 from isal import igzip, isal_zlib
@@ -38,6 +39,21 @@ UNREADABLE: tuple[type[Exception], ...] = (
 #: nibabel logs what it repairs in a header; here every fault is reported once, by this package.
 _UNHEARD = logging.Logger("unheard")
 _UNHEARD.addHandler(logging.NullHandler())
+
+
+class _ReadInto(io.RawIOBase):
+    """The rest of a stream that knows ``read`` alone, as an upload under Python 3.10: its SpooledTemporaryFile has no ``readinto``."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        chunk = self._stream.read(len(buffer))
+        buffer[: len(chunk)] = chunk
+        return len(chunk)
 
 
 class VolumeError(ValueError):
@@ -126,7 +142,10 @@ def decompress(stream: BinaryIO) -> BinaryIO:
     """``stream``, open at its beginning, or its decompressed content where it is gzip."""
     is_gzip = stream.read(2) == b"\x1f\x8b"
     stream.seek(0)
-    return cast(BinaryIO, igzip.IGzipFile(fileobj=stream, mode="rb")) if is_gzip else stream
+    if not is_gzip:
+        return stream
+    source = stream if hasattr(stream, "readinto") else _ReadInto(stream)
+    return cast(BinaryIO, igzip.IGzipFile(fileobj=source, mode="rb"))
 
 
 def read_header(stream: BinaryIO, name: str) -> tuple[nib.Nifti1Header, bytes, int, int]:

@@ -65,12 +65,14 @@ def read_orientation(header: nib.Nifti1Header, shape: Sequence[int], name: str) 
 
 
 def check_affine(affine: np.ndarray, name: str) -> None:
-    """Refuse an affine (4x4) that is not finite, is singular or is sheared.
+    """Refuse an affine that is not 4x4, not finite, singular or sheared.
 
     Raises:
         VolumeError: naming the fault.
     """
-    if affine.shape != (4, 4) or not np.isfinite(affine).all():
+    if affine.shape != (4, 4):
+        raise VolumeError(f"{name} has an affine of shape {affine.shape}: give one of 4x4 numbers, from voxels to RAS+ mm.")
+    if not np.isfinite(affine).all():
         raise VolumeError(f"{name} has an affine with values that are not finite: export it again with its orientation.")
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     if (lengths < 1e-6).any():

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from prato.data.nifti import Volume
-from prato.data.stack import from_stack
+from prato.data.stack import check_image, from_stack
 from prato.inference.image_stack import ImageStack
 from prato.inference.locate import Located, locate
 from prato.inference.prediction import Prediction
@@ -21,7 +21,7 @@ from prato.inference.segmentation import Segmentation
 from prato.inference.segmenter import Segmenter
 from prato.inference.stack_segmenter import StackSegmenter
 from prato.models.checkpoint import CheckpointError, load_model
-from prato.prompts.base import Prompt
+from prato.prompts.base import Prompt, check_prompts
 from prato.prompts.box import Box
 from prato.pruning.plan import PruningPlan
 from prato.runtime.batch_runner import IMMEDIATE, BatchRunner
@@ -56,7 +56,9 @@ class Predictor:
         self._image: ImageStack | None = None
 
     @classmethod
-    def from_files(cls, model: str | os.PathLike[str], locator: str | os.PathLike[str] | None = None, device: str = "cpu") -> Predictor:
+    def from_files(
+        cls, model: str | os.PathLike[str], locator: str | os.PathLike[str] | None = None, device: str | torch.device = "cpu"
+    ) -> Predictor:
         """A predictor with the networks of these model files.
 
         Args:
@@ -81,12 +83,16 @@ class Predictor:
         return self.segmenter.plan
 
     def set_image(self, image: Volume | ImageStack) -> None:
-        """From now on prompts refer to ``image``, whichever axis its slices lie along."""
-        self._image = image if isinstance(image, ImageStack) else ImageStack(image)
+        """From now on prompts refer to ``image``, whichever axis its slices lie along.
+
+        Raises:
+            VolumeError: it is no image of three axes, or has an affine that no image has.
+        """
+        self._image = image if isinstance(image, ImageStack) else ImageStack(check_image(image))
 
     def predict(
         self,
-        prompts: Sequence[Prompt] = (),
+        prompts: Iterable[Prompt] = (),
         prune: str | None = None,
         *,
         return_tokens: bool = False,
@@ -112,7 +118,7 @@ class Predictor:
             raise ValueError("There is no image to segment: call set_image first.")
         runner.token.raise_if_cancelled()
         start = time.perf_counter()
-        image = self._image
+        image, prompts = self._image, check_prompts(prompts)
         clicks = [prompt for prompt in prompts if not prompt.locates]
         placed = [prompt for prompt in prompts if prompt.locates] if clicks else prompts
         located = locate(self.segmenter, self.locator, image, placed, runner)

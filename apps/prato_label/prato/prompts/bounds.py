@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import index
 
 import numpy as np
 
@@ -21,13 +22,18 @@ class Box:
     ``array[box.slices]`` is the boxed region and ``stop - start`` its size in voxels.
 
     Raises:
-        PromptError: lengths differ or are not 2 or 3, or some ``stop`` is not above its ``start``.
+        PromptError: lengths differ or are not 2 or 3, some are no whole numbers, or some ``stop`` is not above its ``start``.
     """
 
     start: tuple[int, ...]
     stop: tuple[int, ...]
 
     def __post_init__(self) -> None:
+        try:
+            for end in ("start", "stop"):  # integers of numpy and torch become Python's own, which JSON knows
+                object.__setattr__(self, end, tuple(map(index, getattr(self, end))))
+        except TypeError:
+            raise PromptError(f"A box needs whole voxels as start and stop, not {self.start} and {self.stop}.") from None
         if len(self.start) != len(self.stop) or len(self.start) not in (2, 3):
             raise PromptError(f"A box needs 2 or 3 axes with a start and a stop each, not {self.start} and {self.stop}.")
         if any(b <= a for a, b in zip(self.start, self.stop)):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import torch
 
 
-def find_device(name: str) -> torch.device:
+def find_device(name: str | torch.device) -> torch.device:
     """The device ``name``: cpu, cuda or cuda:N.
 
     Raises:
         ValueError: this machine, or this build of torch, has no such device. RuntimeError: it has one that does not work.
     """
     gpus = [f"cuda:{n}" for n in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    name = str(name)
     known = ["cpu", *(["cuda"] if gpus else []), *gpus]
     if name not in known:
         raise ValueError(f"There is no device {name!r} here: choose {' or '.join(known)}.")

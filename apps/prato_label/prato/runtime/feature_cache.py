@@ -32,6 +32,10 @@ class FeatureCache:
         self._lock = Lock()
         self._entries: LRUCache[Hashable, dict[tuple[int, ...], Any]] = LRUCache(max_bytes, getsizeof=_bytes)
 
+    def __reduce__(self) -> tuple[type[FeatureCache], tuple[int]]:
+        """A copy, as of a predictor for another process, starts empty."""
+        return FeatureCache, (self._max_bytes,)
+
     @property
     def nbytes(self) -> int:
         """Memory that they take."""
