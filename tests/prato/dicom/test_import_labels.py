@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import errno
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -390,6 +392,21 @@ def test_files_that_are_damaged_or_hold_no_label(folders: Folders) -> None:
             path.unlink()
     save(folders.masks / "folder", SCAN.images()[:2])
     assert "holds no mask: its 2 DICOM files are images or reports." in folders.take(2)[1]
+
+
+def test_a_file_without_an_ending_that_may_not_be_read_is_named(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders.put(make_seg(SCAN, draw(5, SHAPE), 5), "good.dcm")
+    folders.put(make_seg(SCAN, draw(5, SHAPE), 4))
+    may_open = Path.open
+
+    def open_unless_forbidden(path: Path, *args: Any, **options: Any) -> Any:
+        if path.name == "IM1":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return may_open(path, *args, **options)
+
+    monkeypatch.setattr(Path, "open", open_unless_forbidden)
+    _, left_out = folders.take(1)
+    assert left_out == "IM1 is left out: It cannot be read (Permission denied)." and folders.states() == {5: "corrected"}
 
 
 def test_studies_that_were_not_imported_from_dicom(folders: Folders) -> None:
