@@ -188,6 +188,16 @@ def test_a_label_map(folders: Folders, bits: int) -> None:
     assert "It has pixels of segment 3, which it does not describe" in folders.take(1)[1]
 
 
+def test_bits_count_as_a_byte_each(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    seg = make_seg(SCAN, draw(7, SHAPE))
+    folders.put(seg)
+    most = int(seg.NumberOfFrames) * SCAN.rows * SCAN.columns
+    monkeypatch.setattr("prato.dicom.pixels._MAX_BYTES", most - 2)
+    assert "It holds more voxels" in folders.take(1)[1]
+    monkeypatch.setattr("prato.dicom.pixels._MAX_BYTES", most)
+    folders.take()
+
+
 def test_fractions_that_are_all_or_nothing_are_a_mask(folders: Folders) -> None:
     numbers = draw(7, SHAPE)
     folders.put(make_seg(SCAN, numbers, segmentation_type="FRACTIONAL", max_fractional_value=200))
