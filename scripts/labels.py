@@ -23,7 +23,7 @@ from prato.evaluation.agreement import folder_agreement, label_diff, study_agree
 from prato.labelling.files import list_labelled_studies
 from prato.labelling.importing import import_mask
 from prato.labelling.mask_files import find_images, match_masks
-from prato.labelling.records import UNKNOWN, Version
+from prato.labelling.records import UNKNOWN, State, Version
 from prato.labelling.restoring import restore
 from prato.labelling.trusted import find_trusted_phases
 from prato.labelling.versions import LabelVersions
@@ -172,20 +172,20 @@ def import_masks(
 
     dicom = find_dicom_masks(tqdm(found.dicom, unit="file", mininterval=1.0), studies, images, found.files, renamed)
     left_out = [*found.strangers.items(), *dicom.left_out]
-    stores = [
-        (path, partial(import_mask, images[owner.study], owner, path, values, renamed=renamed)) for owner, path in found.files.items()
+    stores: list[tuple[tuple[Path, ...], Callable[..., dict[int, State]]]] = [
+        ((path,), partial(import_mask, images[owner.study], owner, path, values, renamed=renamed)) for owner, path in found.files.items()
     ]
-    stores += [(mask.path, partial(import_dicom_mask, images[mask.study], mask)) for mask in dicom.masks]
+    stores += [(mask.paths, partial(import_dicom_mask, images[mask.study], mask)) for mask in dicom.masks]
     stored = unchanged = 0
     proposed: Counter[Path] = Counter()
-    for path, store in tqdm(sorted(stores, key=lambda one: one[0]), unit="mask", mininterval=1.0):
+    for paths, store in tqdm(sorted(stores, key=lambda one: one[0]), unit="mask", mininterval=1.0):
         try:
-            states = store({"annotator": annotator, "imported_from": path.name}, accept_proposals)
+            states = store({"annotator": annotator, "imported_from": ", ".join(path.name for path in paths)}, accept_proposals)
         except (ValueError, OSError) as error:
-            left_out.append((path, first_line(error)))
+            left_out += [(path, first_line(error)) for path in paths]
         else:
             stored, unchanged = stored + bool(states), unchanged + (not states)
-            proposed[path] += list(states.values()).count("proposed")
+            proposed[paths[0]] += list(states.values()).count("proposed")
     if not stores and not left_out:
         typer.echo(f"{masks} holds no mask: its {dicom.others} DICOM files are images or reports.", err=True)
         raise typer.Exit(2)

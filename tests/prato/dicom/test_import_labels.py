@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import errno
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -167,7 +169,7 @@ def test_several_phases_in_one_object_are_one_version(folders: Folders) -> None:
     single.unlink()
     said, left_out = folders.take(1, folders.phases)
     assert "2 labels are stored." in said and "IM1 is left out: " in left_out
-    assert left_out.endswith("_frame03, on which it was drawn, too, is no study here.")
+    assert left_out.endswith("_frame03, which is no study here.")
 
 
 @pytest.mark.parametrize("bits", [8, 16])
@@ -184,6 +186,16 @@ def test_a_label_map(folders: Folders, bits: int) -> None:
     seg.SegmentSequence.pop()
     folders.put(seg)
     assert "It has pixels of segment 3, which it does not describe" in folders.take(1)[1]
+
+
+def test_bits_count_as_a_byte_each(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    seg = make_seg(SCAN, draw(7, SHAPE))
+    folders.put(seg)
+    most = int(seg.NumberOfFrames) * SCAN.rows * SCAN.columns
+    monkeypatch.setattr("prato.dicom.pixels._MAX_BYTES", most - 2)
+    assert "It holds more voxels" in folders.take(1)[1]
+    monkeypatch.setattr("prato.dicom.pixels._MAX_BYTES", most)
+    folders.take()
 
 
 def test_fractions_that_are_all_or_nothing_are_a_mask(folders: Folders) -> None:
@@ -274,7 +286,7 @@ def test_two_masks_of_one_phase_are_both_left_out_unless_they_are_the_same(folde
     folders.put(make_seg(SCAN, draw(3, SHAPE), 4), "c.dcm")
     folders.put(make_seg(SCAN, draw(3, SHAPE), 4), "d.dcm")
     said, left_out = folders.take(1)
-    assert "1 labels are stored, 1 were there already." in said and folders.states() == {4: "corrected"}
+    assert "1 labels are stored." in said and folders.states() == {4: "corrected"}
     assert left_out.splitlines() == [
         f"a.dcm is left out: b.dcm is another mask of phase 3 of {folders.study}: keep only one of them in the folder.",
         f"b.dcm is left out: a.dcm is another mask of phase 3 of {folders.study}: keep only one of them in the folder.",
@@ -341,7 +353,7 @@ BAD: dict[str, tuple[Callable[[], Dataset], str]] = {
     ),
     "name": (
         lambda: make_seg(SCAN, draw(1, SHAPE), names={1: "LV", 2: "myo", 3: "LA"}),
-        "It names the segment 'LA': the structures are RV cavity, myocardium, LV cavity, and background.",
+        "It names the segment 'LA': the structures are RV cavity, myocardium, LV cavity, and background; --names can say which of",
     ),
     "name twice": (
         lambda: make_seg(SCAN, draw(1, SHAPE), names={1: "LV", 2: "LV cavity"}),
@@ -390,6 +402,21 @@ def test_files_that_are_damaged_or_hold_no_label(folders: Folders) -> None:
             path.unlink()
     save(folders.masks / "folder", SCAN.images()[:2])
     assert "holds no mask: its 2 DICOM files are images or reports." in folders.take(2)[1]
+
+
+def test_a_file_without_an_ending_that_may_not_be_read_is_named(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders.put(make_seg(SCAN, draw(5, SHAPE), 5), "good.dcm")
+    folders.put(make_seg(SCAN, draw(5, SHAPE), 4))
+    may_open = Path.open
+
+    def open_unless_forbidden(path: Path, *args: Any, **options: Any) -> Any:
+        if path.name == "IM1":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return may_open(path, *args, **options)
+
+    monkeypatch.setattr(Path, "open", open_unless_forbidden)
+    _, left_out = folders.take(1)
+    assert left_out == "IM1 is left out: It cannot be read (Permission denied)." and folders.states() == {5: "corrected"}
 
 
 def test_studies_that_were_not_imported_from_dicom(folders: Folders) -> None:

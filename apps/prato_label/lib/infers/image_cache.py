@@ -41,17 +41,24 @@ class ImageCache:
         Raises:
             VolumeError: as ``read_volume``.
         """
+        return self._read(path)[0]
+
+    def _read(self, path: Path) -> tuple[ImageStack, str | None]:
         content, found = self._find(path)
         if isinstance(found, ImageStack):
-            return found
+            return found, content
         volume = read_volume(path)
         volume.array.setflags(write=False)  # it is shared
         if content is None or content_digest(path) != content:  # it was replaced meanwhile, and nobody knows what was read
-            return ImageStack(volume)
-        return self._keep(content, ImageStack(volume, self.features, content, lambda: self._measure(content)))
+            return ImageStack(volume), None
+        return self._keep(content, ImageStack(volume, self.features, content, lambda: self._measure(content))), content
 
     def read_study(self, path: Path, token: CancelToken = NEVER_CANCELLED) -> ImageStack | Cine:
-        """As :meth:`read`, but returns a cine where the image has several phases.
+        """As :meth:`read`, but returns a cine where the image has several phases; raises as :meth:`read_with_digest`."""
+        return self.read_with_digest(path, token)[0]
+
+    def read_with_digest(self, path: Path, token: CancelToken = NEVER_CANCELLED) -> tuple[ImageStack | Cine, str | None]:
+        """As :meth:`read_study`, and the SHA-256 of the file that was read; None where it was replaced meanwhile.
 
         Args:
             token: looked at while a cine is read, which may take seconds.
@@ -61,12 +68,12 @@ class ImageCache:
             CancelledError: ``token`` was cancelled.
         """
         if read_cine_head(path).phases == 1:
-            return self.read(path)
+            return self._read(path)
         content, found = self._find(path)
-        if isinstance(found, Cine):
-            return found if found.name == path.name else replace(found, name=path.name)  # a copy: messages are about the file at ``path``
+        if isinstance(found, Cine):  # messages are about the file at ``path``
+            return (found if found.name == path.name else replace(found, name=path.name)), content
         cine = read_cine(path, token)
-        return cine if content is None or content_digest(path) != content else self._keep(content, cine)
+        return (cine, None) if content is None or content_digest(path) != content else (self._keep(content, cine), content)
 
     def read_phase(self, path: Path, phase: int | None) -> ImageStack:
         """As :meth:`read`; of a cine, its ``phase``.

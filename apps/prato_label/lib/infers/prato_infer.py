@@ -92,10 +92,10 @@ class PratoInfer(InferTask):
             raise RequestError("The request names no image: give ?image=<study id>, or upload an image as file.")
         slot = current_slot.get(None) or InferenceSlot("")
         token = CancelToken(lambda: slot.is_cancelled)
-        image = images.read_study(Path(sent.image), token)
+        image, digest = images.read_with_digest(Path(sent.image), token)
         read = time.perf_counter()
         if sent.holds_mask:
-            reply = correct(self.predictor, device, image, sent, token) | {"device": device}
+            reply = correct(self.predictor, device, image, sent, token) | {"device": device, "image_sha256": digest}
             reply["latency_ms"] |= {"read": round(1000 * (read - start), 1), "total": round(1000 * (time.perf_counter() - start), 1)}
             slot.reply = dict(reply)
             return None, reply
@@ -118,7 +118,7 @@ class PratoInfer(InferTask):
         predicted = time.perf_counter()
         path = write_mask(mask, sent.result_extension, sent.result_dtype)
         done = time.perf_counter()
-        reply |= {"device": device}
+        reply |= {"device": device, "image_sha256": digest}
         reply["warnings"] += sent.warnings
         steps = {"read": read - start, "write": done - predicted, "total": done - start}
         reply["latency_ms"] |= {step: round(1000 * seconds, 1) for step, seconds in steps.items()}

@@ -38,6 +38,10 @@ class ContradictedLabelError(LabelError):
     """A label whose structures cannot be what its values say, by where they lie."""
 
 
+class UnknownNameError(LabelError):
+    """A label with a name that is none of a structure."""
+
+
 def structure_numbers(name: str, label_info: Any, values: Iterable[float]) -> dict[int, int]:
     """Value in a file -> value in our own labels, for the ``values`` that occur in the file; ``name`` is what messages call it.
 
@@ -160,7 +164,8 @@ def _resolve(name: str, pairs: list[tuple[str, int]], present: list[int]) -> dic
         structure = structure_from_name(text)
         if structure is None:
             if value in present:
-                raise LabelError(f"{name} names the segment {text!r:.60}: the structures are {', '.join(STRUCTURES)}, and background.")
+                known = f"the structures are {', '.join(STRUCTURES)}, and background"
+                raise UnknownNameError(f"{name} names the segment {text!r:.60}: {known}.")
             continue
         if structure != "background" and structure in named:
             raise LabelError(f"{name} names {structure} twice: merge the two segments.")

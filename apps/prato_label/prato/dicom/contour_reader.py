@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib.path import Path as Polygon
 from pydicom.dataset import Dataset
 
 from prato.data.label_names import LabelError, MisplacedLabelError, structure_numbers
@@ -19,8 +18,9 @@ from prato.dicom.segmentation import predecessor_of
 STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
 #: How far a contour may lie from the slice that it is on, mm: programs round its points, and slices lie further apart.
 _OFF_MM = 0.5
-#: How far from a polygon a centre is on it, pixels: points are rounded to a hundredth of a millimetre.
-_ON_PIXELS = 0.02
+#: How far from a polygon a centre is on it, pixels: points are rounded to a hundredth of a millimetre. It is inside then, as programs that
+#: trace a mask go through the centres of its pixels, also round a hole and along a bridge to it.
+_ON_PIXELS = 0.01
 _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 
 
@@ -34,8 +34,7 @@ class FilledContours:
 
     def numbers_on(self, plane: Volume) -> np.ndarray:
         columns, rows = plane.array.shape[:2]
-        inside = np.zeros((columns, rows), bool)
-        centres = np.stack(np.meshgrid(np.arange(columns), np.arange(rows), indexing="ij"), -1).reshape(-1, 2)
+        inside, on = np.zeros((2, columns, rows), bool)
         for points in self.contours:
             voxels = (points - plane.affine[:3, 3]) @ np.linalg.inv(plane.affine[:3, :3]).T
             off = float(np.abs(voxels[:, 2]).max()) * plane.spacing[2]
@@ -43,14 +42,41 @@ class FilledContours:
                 raise MisplacedLabelError(f"It has a contour {off:.1f} mm off its image: export it as it was drawn on the slices.")
             if (voxels[:, :2] < -1).any() or (voxels[:, :2] > (columns, rows)).any():
                 raise MisplacedLabelError("It has a contour beyond the edges of its image: export it as it was drawn on the slices.")
-            inside ^= _fill(voxels[:, :2], centres).reshape(columns, rows)
-        return inside * np.uint16(self.number)
+            low = np.floor(voxels[:, :2].min(axis=0)).astype(int).clip(0)
+            high = (np.ceil(voxels[:, :2].max(axis=0)).astype(int) + 1).clip(low, (columns, rows))
+            part = tuple(map(slice, low, high))
+            within, touched = _fill(voxels[:, :2] - low, high - low)
+            inside[part] ^= within
+            on[part] |= touched
+        return (inside | on) * np.uint16(self.number)
 
 
-def _fill(corners: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """Which of ``centres`` (N, 2) lie within the polygon, or on it: programs that trace a mask go through the centres of its pixels."""
-    area = float(np.sum(corners[:, 0] * np.roll(corners[:, 1], -1) - corners[:, 1] * np.roll(corners[:, 0], -1)))
-    return np.asarray(Polygon(corners if area >= 0 else corners[::-1]).contains_points(centres, radius=_ON_PIXELS))
+def _fill(corners: np.ndarray, shape: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Which pixels of ``shape`` (columns, rows) have their centres within the polygon ``corners`` (N, 2); and which have them on it."""
+    columns, rows = shape
+    ends = np.stack([corners, np.roll(corners, -1, axis=0)], 1)
+    edges = np.take_along_axis(ends, np.argsort(ends[:, :, 1:], axis=1), axis=1)  # each from its lower row to its higher one
+    x, y, x_end, y_end = edges.reshape(-1, 4, 1).swapaxes(0, 1)
+    row = np.arange(rows)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        slope = np.where(y_end > y, (x_end - x) / (y_end - y), 0.0)
+    # a row is within from its first crossing to its second, from its third to its fourth
+    edge, at = np.nonzero((y <= row) & (row < y_end))
+    crossings = np.zeros((columns + 1, rows), int)
+    np.add.at(crossings, (_column(np.ceil((x + (row - y) * slope)[edge, at]), columns), at), 1)
+    # of each edge the part that lies on the row, and the columns from its left end to its right one
+    edge, at = np.nonzero((y - _ON_PIXELS <= row) & (row <= y_end + _ON_PIXELS))
+    parts = [(x + (np.clip(row + off, y, y_end) - y) * slope)[edge, at] for off in (-_ON_PIXELS, _ON_PIXELS)]
+    is_level = (y_end - y <= 0)[edge, 0]
+    left, right = (np.where(is_level, side(x, x_end)[edge, 0], side(*parts)) for side in (np.minimum, np.maximum))
+    touched = np.zeros((columns + 1, rows), int)
+    np.add.at(touched, (_column(np.ceil(left - _ON_PIXELS), columns), at), 1)
+    np.add.at(touched, (_column(np.floor(right + _ON_PIXELS) + 1, columns), at), -1)
+    return crossings.cumsum(axis=0)[:columns] % 2 > 0, touched.cumsum(axis=0)[:columns] > 0
+
+
+def _column(places: np.ndarray, columns: int) -> np.ndarray:
+    return places.astype(int).clip(0, columns)
 
 
 def read_contours(dataset: Dataset, renamed: Mapping[str, str]) -> Drawing:

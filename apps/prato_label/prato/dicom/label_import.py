@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -19,17 +18,17 @@ from pydicom.uid import UID
 
 from prato.data.cine import read_cine, read_cine_head
 from prato.data.label_check import check_label
-from prato.data.label_names import LabelError
+from prato.data.label_names import LabelError, UnknownNameError
 from prato.data.nifti import VolumeError
-from prato.data.studies import printed
 from prato.dicom.contour_reader import STRUCTURE_SET, read_contours
 from prato.dicom.drawings import Drawing, place
 from prato.dicom.find import DicomError, SourceFile
 from prato.dicom.headers import read_header, without_warnings
+from prato.dicom.label_masks import DicomMask, compress, decompress, join_masks
 from prato.dicom.labelled_cines import check_grid, find_sidecar
 from prato.dicom.references import CineReference
 from prato.dicom.segmentation_reader import SEGMENTATION_CLASSES, read_segmentation
-from prato.labelling.importing import store_mask
+from prato.labelling.importing import ask_for_names, store_mask
 from prato.labelling.mask_files import MaskOwner
 from prato.labelling.phases import phase_of
 from prato.labelling.records import State
@@ -45,21 +44,12 @@ _NOT_READ = ("1.2.840.10008.5.1.4.1.1.66.5", "1.2.840.10008.5.1.4.1.1.30")
 _PHASE = re.compile(r"_frame(\d+)(?!\d)")
 
 
-class DicomMask(NamedTuple):
-    """What the file ``path`` holds of ``study``: by phase of it, the checked mask (X, Y, Z), compressed; and whether a program made it."""
-
-    path: Path
-    study: str
-    phases: Mapping[int, bytes]
-    is_automatic: bool
-
-
 @dataclass
 class FoundDicomMasks:
     """What DICOM files hold.
 
     Attributes:
-        masks: at most one of each phase of a study, but for copies.
+        masks: at most one of each phase of a study.
         left_out: files, or what they hold of some studies, each with the reason. replaced: files, by what takes their place.
         others: how many files hold no labels, such as images.
     """
@@ -99,11 +89,14 @@ def find_dicom_masks(
                 continue
             found.masks += cines.masks_of(path, drawing, found)
             uids[path] = drawing.uid, drawing.predecessor
+        except UnknownNameError as error:
+            found.left_out.append((path, str(ask_for_names(error))))
         except (VolumeError, DicomError) as error:
             found.left_out.append((path, str(error)))
     replacing = {predecessor: path for path, (_, predecessor) in uids.items() if predecessor}
     found.replaced = {path: replacing[uid] for path, (uid, _) in uids.items() if uid in replacing}
-    _keep_one_each([mask for mask in found.masks if mask.path not in found.replaced], files, found)
+    found.masks, left_out = join_masks([mask for mask in found.masks if mask.paths[0] not in found.replaced], files)
+    found.left_out += left_out
     return found
 
 
@@ -117,7 +110,7 @@ def import_dicom_mask(image: Path, mask: DicomMask, params: dict[str, Any], acce
     voxels = np.zeros(grid.array.shape, np.uint8, order="F")
     for number, data in mask.phases.items():
         phase = phase_of(voxels, number)
-        phase[...] = np.frombuffer(zlib.decompress(data), np.uint8).reshape(phase.shape)
+        phase[...] = decompress(data).reshape(phase.shape)
     return store_mask(image, grid, mask.study, voxels, params, accept_proposals)
 
 
@@ -178,10 +171,11 @@ class _Cines:
         cine = self._find(drawing)
         match = _PHASE.search(path.name)
         by_study: dict[str, dict[int, bytes]] = defaultdict(dict)
+        missing: list[str] = []
         for t, numbers in sorted(place(drawing, cine.reference, int(match[1]) - 1 if match else None).items()):
             study = cine.studies.get(None, cine.studies.get(t))
             if study is None:
-                found.left_out.append((path, f"{cine.reference.study}_frame{t + 1:02d}, on which it was drawn, too, is no study here."))
+                missing.append(f"{cine.reference.study}_frame{t + 1:02d}")
                 continue
             grid = read_cine_head(self._images[study]).grid()
             is_whole = None in cine.studies
@@ -191,8 +185,13 @@ class _Cines:
                 raise LabelError(f"The image of {study} is not the one that it was drawn on: {error}.") from error
             one = replace(grid, array=phase_of(grid.array, 0))
             mask = check_label(one, one.with_array(numbers), "It", {str(n): drawing.names[n] for n in np.unique(numbers).tolist() if n})
-            by_study[study][t if is_whole else 0] = zlib.compress(mask.tobytes(), 1)
-        return [DicomMask(path, study, phases, drawing.is_automatic) for study, phases in by_study.items()]
+            by_study[study][t if is_whole else 0] = compress(mask)
+        if missing:
+            others = (
+                f" and on {len(missing) - 1} more phases, which are no studies here" if len(missing) > 1 else ", which is no study here"
+            )
+            found.left_out.append((path, f"It was {'also ' if by_study else ''}drawn on {missing[0]}{others}."))
+        return [DicomMask((path,), study, phases, drawing.is_automatic, drawing.may_overlap) for study, phases in by_study.items()]
 
     def _find(self, drawing: Drawing) -> _Cine:
         """The cine that ``drawing`` is of.
@@ -229,24 +228,3 @@ def _is_in_space_of(drawing: Drawing, cine: CineReference) -> bool:
     origin = cine.dicom
     theirs = origin.study_instance_uid, origin.frame_of_reference_uid
     return all(theirs) and theirs == (drawing.study, drawing.frame_of_reference)
-
-
-def _keep_one_each(masks: list[DicomMask], files: Mapping[MaskOwner, Path], found: FoundDicomMasks) -> None:
-    """Let ``found`` have those of ``masks`` that are alone of their phases; of several that are the same, all."""
-    of_phase: dict[tuple[str, int], list[DicomMask]] = defaultdict(list)
-    for mask in masks:
-        for number in mask.phases:
-            of_phase[mask.study, number].append(mask)
-    found.masks = []
-    for mask in masks:
-        rivals = {
-            n: [other.path for other in of_phase[mask.study, n] if other.phases[n] != data]
-            + [files[owner] for owner in (MaskOwner(mask.study), MaskOwner(mask.study, n)) if owner in files]
-            for n, data in mask.phases.items()
-        }
-        n, paths = next(((n, paths) for n, paths in rivals.items() if paths), (0, []))
-        if paths:
-            what = f"phase {n} of {mask.study}" if mask.study.endswith("_4d") else mask.study
-            found.left_out.append((mask.path, f"{printed(paths[0].name)} is another mask of {what}: keep only one of them in the folder."))
-        else:
-            found.masks.append(mask)

@@ -106,7 +106,8 @@ def _read_pixels(dataset: Dataset, count: int) -> np.ndarray:
     """(frames, rows, columns): 0 and 1, or of a label map numbers of segments."""
     rows, columns = int(dataset.Rows), int(dataset.Columns)
     try:
-        check_size(count * rows * columns, "It")
+        # which counts two bytes a pixel; a cine that is accepted may have three structures on each of its images
+        check_size(count * rows * columns // (2 if int(dataset.BitsAllocated) <= 8 else 1), "It")
         pixels = dataset.pixel_array.reshape(count, rows, columns)
     except DicomError as error:
         raise LabelError(f"{error}.") from error
@@ -114,7 +115,7 @@ def _read_pixels(dataset: Dataset, count: int) -> np.ndarray:
         syntax = UID(dataset.file_meta.get("TransferSyntaxUID", ""))
         how = f", or compressed as {syntax.name}" if syntax in AllTransferSyntaxes and syntax.is_compressed else ""
         raise LabelError(f"Its pixels cannot be read (frames are missing or damaged{how}): export it again.") from error
-    if _is_label_map(dataset):
+    if _is_label_map(dataset) or dataset.BitsAllocated == 1:
         return pixels
     if dataset.get("SegmentationType") == "FRACTIONAL":
         most = int(dataset.get("MaximumFractionalValue", 0) or 0)

@@ -14,7 +14,7 @@ from prato.data.cine import Cine, read_cine
 from prato.data.image_files import NIFTI_ENDINGS, read_mask
 from prato.data.label_anatomy import judge_anatomy
 from prato.data.label_check import check_label, read_label_volume
-from prato.data.label_names import LABEL_INFO, ContradictedLabelError, LabelError
+from prato.data.label_names import LABEL_INFO, ContradictedLabelError, LabelError, UnknownNameError
 from prato.data.label_records import recorded_label_info, recorded_proposal_model
 from prato.data.nifti import Volume, VolumeError
 from prato.data.stack import slice_axis
@@ -55,8 +55,16 @@ def import_mask(
         own_names = own_names and [{**one, "name": renamed.get(one["name"], one["name"])} for one in own_names]
     if not (own_names or names):
         raise LabelError("Nothing says what its values mean: name their convention with --convention.")
-    voxels = _place_mask(cine, owner, label, own_names or names)
+    try:
+        voxels = _place_mask(cine, owner, label, own_names or names)
+    except UnknownNameError as error:
+        raise ask_for_names(error) from error
     return store_mask(image, cine.grid(), owner.study, voxels, params, accept_proposals)
+
+
+def ask_for_names(error: UnknownNameError) -> LabelError:
+    """What whoever imports a file is told, in which a program has called a segment so."""
+    return LabelError(f"{str(error).removesuffix('.')}; --names can say which of them it is.")
 
 
 def store_mask(

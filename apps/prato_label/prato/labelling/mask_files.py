@@ -154,4 +154,4 @@ def _is_dicom(path: Path) -> bool:
         with path.open("rb") if path.is_file() else nullcontext() as file:
             return file is not None and file.read(132)[128:] == b"DICM"
     except OSError:
-        return False
+        return True  # whoever reads it is told why it cannot be

@@ -133,6 +133,7 @@ class ClickQueue(PredictLogic):
             try:
                 if isinstance(reply, Exception):
                     raise reply
+                study.require_same_image(reply)
                 refined = apply_reply(mask, reply["refined"], is_reversed)
                 study.check_writable(phase)
             except Exception as error:

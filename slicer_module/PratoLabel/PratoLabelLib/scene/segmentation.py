@@ -26,6 +26,8 @@ _TOLERANCE = 0.1
 
 #: What helps where the server has another image by now than the scene, in which a study that is opened is looked for first.
 REOPEN = "delete its image in the module Data, and open the study again"
+#: The same where the scene has segments of a study with edits perhaps, and the server another image on the same grid.
+REOPEN_STUDY = "delete the image and the segmentation of {} in the module Data and open it again, where your edits are offered."
 
 
 class MaskError(UserError):

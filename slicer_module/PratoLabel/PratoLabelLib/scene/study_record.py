@@ -8,6 +8,7 @@ from typing import Any
 
 import slicer
 
+from PratoLabelLib.scene.segmentation import REOPEN_STUDY, MaskError
 from PratoLabelLib.scene.study_nodes import read_phases, write_phases
 
 #: Node attribute: the version of the study's label that the segments of a segmentation node were made from, and its server's address.
@@ -34,6 +35,7 @@ class StudyRecord:
         reply: the latest prediction's reply, with its ``model``; None before. Of phases that were changed since, it says nothing any more.
     """
 
+    study: str
     segmentation_node: slicer.vtkMRMLSegmentationNode
     base: tuple[str, int] | None
     reply: dict[str, Any] | None = None
@@ -61,6 +63,17 @@ class StudyRecord:
         """The image that is shown is that of the server's file with this SHA-256; segments that were there before stay what they are of."""
         if self.image_checksum is None:
             self._record.SetAttribute(IMAGE_ATTRIBUTE, checksum)
+
+    def require_same_image(self, reply: Mapping[str, Any]) -> None:
+        """Do nothing where ``reply`` is of the image that the segments were drawn on, or where either does not say which that is.
+
+        Raises:
+            MaskError: by now the server has another one of that name, perhaps on the same grid.
+        """
+        theirs = reply.get("image_sha256")
+        if theirs is not None and self.image_checksum not in (None, theirs):
+            way = REOPEN_STUDY.format(self.study)
+            raise MaskError(f"The server has another image of {self.study} by now, so its mask does not belong to this one: {way}")
 
     @property
     def provenance(self) -> dict[str, Any]:

@@ -80,6 +80,7 @@ class PredictLogic(StudyLogic):
         params: dict[str, Any] = {"prune": prune, **({"phases": phase} if is_cine else {"return_tokens": show_tokens}), **prompt.roi}
 
         def on_prediction(prediction: Prediction) -> None:
+            study.require_same_image(prediction.reply)
             study.apply(prediction, self._folder / "answer.nrrd", prompt.boxes.get(phase, []), model, self.locked_structures)
             self.predicted.emit(study.reply)
 
@@ -146,6 +147,7 @@ class PredictLogic(StudyLogic):
             self._forget_progress()
             reply, frames = result
             try:
+                study.require_same_image(reply)
                 on_prediction(reply, frames)
             finally:
                 path.unlink(missing_ok=True)

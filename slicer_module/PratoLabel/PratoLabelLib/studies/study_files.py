@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from PratoLabelLib.measures.nifti_frames import Frames, split_frames
 from PratoLabelLib.scene.drawing import Drawing
+from PratoLabelLib.scene.segmentation import REOPEN_STUDY
 from PratoLabelLib.server.client import Client
 from PratoLabelLib.server.connection import ServerError
 
@@ -89,7 +90,7 @@ def send_label(
         ServerError: it is refused, or the image there is another one, of the same name and grid.
     """
     if checksum is not None and not client.is_same_image(study, checksum):
-        way = f"delete the image and the segmentation of {study} in the module Data and open it again, where your edits are offered."
+        way = REOPEN_STUDY.format(study)
         raise ServerError(f"The server's image of {study} is not the one that this label was drawn on, so nothing was sent: {way}", 409)
     server, version = base or ("", 0)
     base_version = {"base_version": version} if server == client.address else {}
