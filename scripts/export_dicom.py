@@ -10,9 +10,9 @@ from typing import Annotated
 import typer
 
 from prato.data.studies import ManifestError
-from prato.dicom.exporter import ExportReport, export_labels
 from prato.dicom.find import DicomError, open_source
-from prato.dicom.labelled_cines import Ready, find_references
+from prato.dicom.labels.exporter import ExportReport, export_labels
+from prato.dicom.labels.labelled_cines import Ready, find_references
 from prato.dicom.patient import Examination, find_examinations
 from prato.dicom.references import CineReference
 from prato.pacs.fetch import read_examination

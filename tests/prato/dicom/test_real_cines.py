@@ -16,10 +16,10 @@ import pydicom
 import pytest
 
 from prato.data.nifti import read_volume
-from prato.dicom.exporter import export_labels
 from prato.dicom.find import open_source
 from prato.dicom.importer import import_dicom
-from prato.dicom.labelled_cines import find_references
+from prato.dicom.labels.exporter import export_labels
+from prato.dicom.labels.labelled_cines import find_references
 from prato.dicom.patient import find_examinations
 from prato.labelling.versions import LabelVersions
 from tests.prato.dicom.scans import Scan, decoys, save

@@ -15,10 +15,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from prato.data.atomic import write_bytes
 from prato.dicom.blocks import by_series
 from prato.dicom.cines import FoundCine, find_cines
-from prato.dicom.exporter import dicom_bytes
 from prato.dicom.find import DicomError, SourceFile
 from prato.dicom.headers import Frame, frames_of
 from prato.dicom.known_cines import KnownCines
+from prato.dicom.labels.exporter import dicom_bytes
 from prato.dicom.references import uid_from_content
 from prato.pacs.web import Pacs, PacsError
 

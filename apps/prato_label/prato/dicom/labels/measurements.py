@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from prato.data.structures import STRUCTURES, voxel_counts, voxel_ml
-from prato.dicom.labelled_cines import LabelledCine
+from prato.dicom.labels.labelled_cines import LabelledCine
 from prato.dicom.patient import Examination
 from prato.function.measured import MeasuredHeart, NoFunctionError, measure_heart
 

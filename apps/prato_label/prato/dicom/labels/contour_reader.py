@@ -12,8 +12,8 @@ from pydicom.dataset import Dataset
 from prato.data.label_names import LabelError, MisplacedLabelError, structure_numbers
 from prato.data.nifti import Volume
 from prato.data.structures import border_from_name, structure_from_name
-from prato.dicom.drawings import LPS_TO_RAS, Drawing, Image, references
-from prato.dicom.segmentation import predecessor_of
+from prato.dicom.labels.drawings import LPS_TO_RAS, Drawing, Image, references
+from prato.dicom.labels.segmentation import predecessor_of
 
 STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
 #: How far a contour may lie from the slice that it is on, mm: programs round its points, and slices lie further apart.

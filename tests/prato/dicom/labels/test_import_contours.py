@@ -11,8 +11,8 @@ import pytest
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
+from tests.prato.dicom.labels.test_import_labels import Folders
 from tests.prato.dicom.scans import Scan, uid
-from tests.prato.dicom.test_import_labels import Folders
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom, of UIDs that break a rule
 SCAN = Scan(slices=4, phases=6, rows=40, columns=36)

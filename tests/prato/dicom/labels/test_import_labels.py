@@ -17,13 +17,13 @@ from pydicom.sr.coding import Code
 
 from prato.data.cine import read_cine, write_cine
 from prato.data.nifti import write_volume
-from prato.dicom.codes import STRUCTURE_CODES
 from prato.dicom.importer import import_dicom
+from prato.dicom.labels.codes import STRUCTURE_CODES
 from prato.labelling.versions import LabelVersions
 from scripts import labels
+from tests.prato.dicom.labels.segs import VALUES, forget_images, join, make_seg, set_frames, to_label_map
+from tests.prato.dicom.labels.test_export_dicom import draw, export, submit
 from tests.prato.dicom.scans import FOUR_CHAMBER, Scan, save, to_bytes, uid
-from tests.prato.dicom.segs import VALUES, forget_images, join, make_seg, set_frames, to_label_map
-from tests.prato.dicom.test_export_dicom import draw, export, submit
 from tests.scripts.cli import run_script
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom, of UIDs that break a rule

@@ -11,8 +11,8 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataset import FileDataset
 
 from prato.dicom.importer import import_dicom
+from tests.prato.dicom.labels.test_export_dicom import SCAN, draw, export, imported, read, submit
 from tests.prato.dicom.scans import NUMBER, save
-from tests.prato.dicom.test_export_dicom import SCAN, draw, export, imported, read, submit
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom, of UIDs that break a rule
 

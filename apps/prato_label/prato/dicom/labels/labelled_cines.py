@@ -17,8 +17,8 @@ from prato.data.label_records import recorded_image_info, recorded_label_info
 from prato.data.nifti import Volume, VolumeError
 from prato.data.studies import FoundFiles, Manifest, find_files, load_manifest
 from prato.dicom.find import DicomError
+from prato.dicom.labels.segmentation import LabelledPhase
 from prato.dicom.references import CineReference
-from prato.dicom.segmentation import LabelledPhase
 from prato.labelling.phases import phase_count, phase_of
 from prato.labelling.provenance import find_provenance
 from prato.labelling.reader import VersionReader

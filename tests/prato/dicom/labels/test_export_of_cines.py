@@ -16,8 +16,8 @@ from prato.data.studies import Study, load_manifest, save_manifest
 from prato.dicom.importer import import_dicom
 from prato.function.hearts import find_hearts, table_rows
 from prato.labelling.versions import LabelVersions
+from tests.prato.dicom.labels.test_export_dicom import draw, export, read
 from tests.prato.dicom.scans import Scan, save
-from tests.prato.dicom.test_export_dicom import draw, export, read
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom, of UIDs that break a rule
 SCAN = Scan(slices=4, phases=6)

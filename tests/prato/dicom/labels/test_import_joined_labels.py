@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from prato.labelling.versions import LabelVersions
-from tests.prato.dicom.segs import VALUES, make_seg
-from tests.prato.dicom.test_import_contours import CENTRE, OUTER, RIGHT, RIGHT_RADIUS, circle, contour, disk, structure_set
-from tests.prato.dicom.test_import_contours import SCAN as LARGE
-from tests.prato.dicom.test_import_labels import SCAN, SHAPE, Folders, cine_of, draw
+from tests.prato.dicom.labels.segs import VALUES, make_seg
+from tests.prato.dicom.labels.test_import_contours import CENTRE, OUTER, RIGHT, RIGHT_RADIUS, circle, contour, disk, structure_set
+from tests.prato.dicom.labels.test_import_contours import SCAN as LARGE
+from tests.prato.dicom.labels.test_import_labels import SCAN, SHAPE, Folders, cine_of, draw
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom, of UIDs that break a rule
 LV, MYO, RV = {1: "LV"}, {2: "myo"}, {3: "RV"}

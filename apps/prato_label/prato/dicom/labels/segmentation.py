@@ -19,7 +19,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import MRImageStorage
 
 from prato.data.structures import COLOURS, STRUCTURES
-from prato.dicom.codes import ANATOMICAL_STRUCTURE, ARTIFICIAL_INTELLIGENCE, REPLACED, STRUCTURE_CODES
+from prato.dicom.labels.codes import ANATOMICAL_STRUCTURE, ARTIFICIAL_INTELLIGENCE, REPLACED, STRUCTURE_CODES
 from prato.dicom.patient import Examination
 from prato.dicom.references import CineReference, uid_from_content
 

@@ -20,9 +20,9 @@ from pydicom.sr._concepts_dict import concepts
 from pydicom.sr.coding import Code
 
 from prato.data.nifti import read_volume
-from prato.dicom import codes
 from prato.dicom.importer import import_dicom
-from prato.dicom.segmentation import predecessor_of
+from prato.dicom.labels import codes
+from prato.dicom.labels.segmentation import predecessor_of
 from prato.labelling.versions import LabelVersions
 from scripts import export_dicom
 from tests.prato.dicom.scans import BIRTH, LPS_TO_RAS, NAME, NUMBER, Scan, save, uid

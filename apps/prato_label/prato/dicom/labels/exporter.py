@@ -18,11 +18,11 @@ from pydicom.dataset import Dataset
 
 from prato.data.atomic import make_folder, stage_bytes
 from prato.dicom.find import DicomError
-from prato.dicom.labelled_cines import LabelledCine, Ready, find_labelled_cines
-from prato.dicom.measurements import Measurements, measure, values_json, volumes_csv
+from prato.dicom.labels.labelled_cines import LabelledCine, Ready, find_labelled_cines
+from prato.dicom.labels.measurements import Measurements, measure, values_json, volumes_csv
+from prato.dicom.labels.segmentation import build_segmentation, predecessor_of, segmentation_uid
+from prato.dicom.labels.structured_report import build_report, report_uid
 from prato.dicom.patient import Examination
-from prato.dicom.segmentation import build_segmentation, predecessor_of, segmentation_uid
-from prato.dicom.structured_report import build_report, report_uid
 
 _FILE = re.compile(r"_(?:report|frame(?P<frame>\d+)_seg)_\d+\.dcm")
 

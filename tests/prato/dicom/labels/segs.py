@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.pixel_data_handlers.numpy_handler import pack_bits
 from pydicom.sr.coding import Code
 
-from prato.dicom.codes import ANATOMICAL_STRUCTURE
+from prato.dicom.labels.codes import ANATOMICAL_STRUCTURE
 from tests.prato.dicom.scans import Scan
 
 #: As a labeller may call the segments, none of them numbered as our values are.

@@ -29,7 +29,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ComprehensiveSRStorage, SegmentationStorage
 
 from prato.data.structures import STRUCTURES
-from prato.dicom.codes import (
+from prato.dicom.labels.codes import (
     CARDIAC_MRI,
     COMMENT,
     DEVICE,
@@ -45,10 +45,10 @@ from prato.dicom.codes import (
     STRUCTURE_CODES,
     VOLUME,
 )
-from prato.dicom.measurements import Measurements
+from prato.dicom.labels.measurements import Measurements
+from prato.dicom.labels.segmentation import MAKER, PRODUCT, complete, made_by, tracking_uid
 from prato.dicom.patient import Examination
 from prato.dicom.references import CineReference, uid_from_content
-from prato.dicom.segmentation import MAKER, PRODUCT, complete, made_by, tracking_uid
 from prato.function.measured import MeasuredHeart
 
 _SCHEMA = "prato-label/report/2"
