@@ -21,7 +21,7 @@ from prato.inference.segmentation import Segmentation
 from prato.inference.segmenter import Segmenter
 from prato.inference.stack_segmenter import StackSegmenter
 from prato.models.checkpoint import CheckpointError, load_model
-from prato.prompts.base import Prompt, check_prompts
+from prato.prompts.base import Prompt, PromptError
 from prato.prompts.box import Box
 from prato.pruning.plan import PruningPlan
 from prato.runtime.batch_runner import IMMEDIATE, BatchRunner
@@ -111,16 +111,19 @@ class Predictor:
             keep_scores: whether what the network thought of each pixel is kept with the image, for :meth:`scores`.
 
         Raises:
-            ValueError: no image was set, a prompt reaches beyond it, or ``prune`` is none of these.
+            ValueError: no image was set, prompts are no list of prompts on a volume or reach beyond it, or ``prune`` is none of these.
             CancelledError: ``runner`` was cancelled.
         """
         if self._image is None:
             raise ValueError("There is no image to segment: call set_image first.")
         runner.token.raise_if_cancelled()
         start = time.perf_counter()
-        image, prompts = self._image, check_prompts(prompts)
-        clicks = [prompt for prompt in prompts if not prompt.locates]
-        placed = [prompt for prompt in prompts if prompt.locates] if clicks else prompts
+        image, drawn = self._image, list[Any](prompts if isinstance(prompts, Iterable) else [None])
+        if not all(isinstance(prompt, Prompt) and len(prompt.box.start) == 3 for prompt in drawn):
+            form = "a list such as [BoxPrompt(Box(start, stop))] with boxes of three axes"
+            raise PromptError(f"Prompts must be {form}, not {prompts!r:.100}.")
+        clicks = [prompt for prompt in drawn if not prompt.locates]
+        placed = [prompt for prompt in drawn if prompt.locates]
         located = locate(self.segmenter, self.locator, image, placed, runner)
         located_ms = 1000 * (time.perf_counter() - start)
         wanted: dict[str, Any] = {"prune": prune, "return_tokens": return_tokens, "return_uncertainty": return_uncertainty}
@@ -129,7 +132,7 @@ class Predictor:
             wanted["keep_scores"] = keep_scores and prune is None
             result = self.segmenter.segment(image, [*located.prompts, *clicks], located.focus, **wanted)
             if (scores := result.scores) is not None:
-                image.scores((*self.segmenter.embedding_key, repr([*prompts])), lambda: scores)
+                image.scores((*self.segmenter.embedding_key, repr(drawn)), lambda: scores)
         else:
             result = self.segmenter.segment(image, located.prompts, located.focus, **wanted)
         return self.conclude(image, placed, located, result, located_ms)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
@@ -20,7 +20,7 @@ from prato.prompts.bounds import Box, PromptError
 from prato.runtime.region import Region
 from prato.runtime.registry import Registry, import_modules
 
-__all__ = ["Prompt", "PromptError", "check_prompts", "list_prompts", "register_prompt"]
+__all__ = ["Prompt", "PromptError", "list_prompts", "register_prompt"]
 
 
 @dataclass(frozen=True)
@@ -132,20 +132,6 @@ def register_prompt(name: str) -> Callable[[_Kind], _Kind]:
         return kind
 
     return register
-
-
-def check_prompts(prompts: Iterable[Prompt]) -> list[Prompt]:
-    """``prompts`` on a volume, as a list.
-
-    Raises:
-        PromptError: it holds something else, or a box of an image plane.
-    """
-    found = [*prompts] if isinstance(prompts, Iterable) else []
-    if not isinstance(prompts, Iterable) or not all(isinstance(prompt, Prompt) for prompt in found):
-        raise PromptError(f"Prompts must be a list such as [BoxPrompt(Box(start, stop))], not {prompts!r:.80}.")
-    if flat := [prompt.box for prompt in found if len(prompt.box.start) != 3]:
-        raise PromptError(f"A box on a volume needs three axes, not {flat[0].start} and {flat[0].stop}.")
-    return found
 
 
 def list_prompts() -> list[type[Prompt]]:
