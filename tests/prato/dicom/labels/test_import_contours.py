@@ -11,7 +11,7 @@ import pytest
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
-from tests.prato.dicom.labels.test_import_labels import Folders
+from tests.prato.dicom.labels.label_folders import Folders
 from tests.prato.dicom.scans import Scan, uid
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom, of UIDs that break a rule
@@ -21,16 +21,6 @@ SHAPE = (SCAN.columns, SCAN.rows, SCAN.slices)
 CENTRE, INNER, OUTER = (18.3, 20.2), 6.4, 9.4
 RIGHT, RIGHT_RADIUS = (7.3, 12.2), 5.4
 BORDERS = {"LV Endocardium": (CENTRE, INNER), "LV epi": (CENTRE, OUTER)}
-
-
-@pytest.fixture(scope="module")
-def imported_once(tmp_path_factory: pytest.TempPathFactory) -> Folders:
-    return Folders(tmp_path_factory.mktemp("once"), SCAN.images())
-
-
-@pytest.fixture
-def folders(imported_once: Folders, tmp_path: Path) -> Folders:
-    return imported_once.copy_to(tmp_path)
 
 
 def item(**values: Any) -> Dataset:

@@ -8,23 +8,14 @@ import numpy as np
 import pytest
 
 from prato.labelling.versions import LabelVersions
+from tests.prato.dicom.labels.label_folders import SCAN, SHAPE, Folders, cine_of
 from tests.prato.dicom.labels.segs import VALUES, make_seg
+from tests.prato.dicom.labels.test_export_dicom import draw
 from tests.prato.dicom.labels.test_import_contours import CENTRE, OUTER, RIGHT, RIGHT_RADIUS, circle, contour, disk, structure_set
 from tests.prato.dicom.labels.test_import_contours import SCAN as LARGE
-from tests.prato.dicom.labels.test_import_labels import SCAN, SHAPE, Folders, cine_of, draw
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom, of UIDs that break a rule
 LV, MYO, RV = {1: "LV"}, {2: "myo"}, {3: "RV"}
-
-
-@pytest.fixture(scope="module")
-def imported_once(tmp_path_factory: pytest.TempPathFactory) -> Folders:
-    return Folders(tmp_path_factory.mktemp("once"), SCAN.images())
-
-
-@pytest.fixture
-def folders(imported_once: Folders, tmp_path: Path) -> Folders:
-    return imported_once.copy_to(tmp_path)
 
 
 def put(folders: Folders, name: str, numbers: np.ndarray, phase: int, names: dict[int, str]) -> None:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import copy
-import errno
-import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pydicom
@@ -17,85 +14,19 @@ from pydicom.sr.coding import Code
 
 from prato.data.cine import read_cine, write_cine
 from prato.data.nifti import write_volume
-from prato.dicom.importer import import_dicom
 from prato.dicom.labels.codes import STRUCTURE_CODES
 from prato.labelling.versions import LabelVersions
-from scripts import labels
+from tests.prato.dicom.labels.label_folders import SCAN, SHAPE, Folders, cine_of
 from tests.prato.dicom.labels.segs import VALUES, forget_images, join, make_seg, set_frames, to_label_map
 from tests.prato.dicom.labels.test_export_dicom import draw, export, submit
-from tests.prato.dicom.scans import FOUR_CHAMBER, Scan, save, to_bytes, uid
-from tests.scripts.cli import run_script
+from tests.prato.dicom.scans import uid
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom, of UIDs that break a rule
-SCAN = Scan(slices=4, phases=6)
-SHAPE = (SCAN.columns, SCAN.rows, SCAN.slices)
 LAYOUTS: dict[str, Callable[[], list[FileDataset]]] = {
     "one series": SCAN.images,
     "one series a slice": SCAN.one_series_a_slice,
     "enhanced": lambda: [SCAN.enhanced()],
 }
-
-
-class Folders:
-    """A studies folder with a cine, its single phases, and a folder of DICOM labels."""
-
-    def __init__(self, folder: Path, images: list[FileDataset]) -> None:
-        [cine] = import_dicom(save(folder / "in", images), folder / "cines", phases="all").imported
-        (folder / "masks").mkdir()
-        self._place(folder, cine.study)
-
-    def _place(self, folder: Path, study: str) -> None:
-        self.folder, self.study = folder, study
-        self.source, self.studies, self.masks = folder / "in", folder / "cines", folder / "masks"
-        self.phases = self.studies / "phases"
-
-    def copy_to(self, folder: Path) -> Folders:
-        """The same, to be changed."""
-        shutil.copytree(self.folder, folder, dirs_exist_ok=True)
-        other = copy.copy(self)
-        other._place(folder, self.study)
-        return other
-
-    def put(self, dataset: Dataset, name: str = "IM1") -> None:
-        (self.masks / name).write_bytes(to_bytes(dataset))
-
-    def take(self, code: int = 0, studies: Path | None = None, *options: str) -> tuple[str, str]:
-        """What an import says, and what it leaves out."""
-        done = run_script(labels.app, "import", studies or self.studies, self.masks, *options)
-        said = "\n".join(line for line in done.stderr.splitlines() if line.strip() and "/s]" not in line)
-        assert done.exit_code == code, done.stdout + said
-        return done.stdout, said
-
-    def label(self, study: str = "", studies: Path | None = None) -> np.ndarray:
-        versions = LabelVersions(studies or self.studies, study or self.study)
-        current = versions.current()
-        assert current is not None
-        return versions.read_volume(current.version).array
-
-    def states(self) -> dict[int, str]:
-        current = LabelVersions(self.studies, self.study).current()
-        return {} if current is None else {t: phase.state for t, phase in current.phases.items()}
-
-    def files(self) -> dict[Path, bytes]:
-        return {path: path.read_bytes() for path in self.studies.rglob("*") if path.is_file()}
-
-
-@pytest.fixture(scope="module")
-def imported_once(tmp_path_factory: pytest.TempPathFactory) -> Folders:
-    return Folders(tmp_path_factory.mktemp("once"), SCAN.images())
-
-
-@pytest.fixture
-def folders(imported_once: Folders, tmp_path: Path) -> Folders:
-    return imported_once.copy_to(tmp_path)
-
-
-def cine_of(**phases: np.ndarray) -> np.ndarray:
-    """A mask of all phases: ``p2=mask`` is of phase 2."""
-    mask = np.zeros((*SHAPE, SCAN.phases), np.uint8)
-    for name, drawn in phases.items():
-        mask[..., int(name[1:])] = drawn
-    return mask
 
 
 @pytest.mark.slow
@@ -307,135 +238,6 @@ def test_masks_without_names_still_need_a_convention(folders: Folders) -> None:
     assert "mean: name their convention with --convention." in folders.take(2)[1] and folders.files() == before
 
 
-def spoil(case: str, seg: Dataset) -> Dataset:
-    """A SEG with what is wrong in ``case``."""
-    if case == "missing frames":
-        seg.PerFrameFunctionalGroupsSequence.pop()
-    elif case == "missing pixels":
-        seg.PixelData = seg.PixelData[:-10]
-    elif case == "another place":
-        for group in seg.PerFrameFunctionalGroupsSequence:  # of three segments that share theirs
-            x, y, z = group.PlanePositionSequence[0].ImagePositionPatient
-            group.PlanePositionSequence[0].ImagePositionPatient = [x, y, z + 0.6]
-    elif case == "no segments":
-        seg.SegmentSequence = seg.SegmentSequence[:2]
-    elif case == "surface":
-        seg.SOPClassUID = seg.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.66.5"
-    return seg
-
-
-OTHER_SERIES = Scan(7, slices=4, phases=1, orientation=FOUR_CHAMBER)
-LARGER = Scan(slices=4, phases=6, rows=14)
-PATIENT = Scan(study="another", slices=4, phases=6)
-BAD: dict[str, tuple[Callable[[], Dataset], str]] = {
-    "study": (lambda: make_seg(PATIENT, draw(1, SHAPE)), "It was drawn on images of no study here: import its examination with"),
-    "series": (
-        lambda: make_seg(OTHER_SERIES, draw(1, SHAPE)),
-        "It was drawn on other images of its examination than those of the cine p",
-    ),
-    "size": (lambda: make_seg(LARGER, draw(1, (10, 14, 4))), "It has frames of 10x14 pixels and its images 10x12: export it on the"),
-    "size of an object that names no image": (
-        lambda: forget_images(make_seg(LARGER, draw(1, (10, 14, 4))), keep_series=True),
-        "It has frames of 10x14 pixels and its images 10x12: export it on the images' own grid.",
-    ),
-    "fractions": (
-        lambda: make_seg(
-            SCAN,
-            draw(1, SHAPE),
-            segmentation_type="FRACTIONAL",
-            pixel_array=np.random.default_rng(1).random((4, 12, 10, 3)) / 3,
-        ),
-        "It holds fractions, as a probability map does: save it as a binary segmentation, or as a label map.",
-    ),
-    "overlap": (
-        lambda: make_seg(SCAN, draw(1, SHAPE), pixel_array=np.ones((4, 12, 10, 3), np.uint8)),
-        "Its segments 'Left Ventricle' and 'LV myocardium' overlap: give each voxel to one of them.",
-    ),
-    "name": (
-        lambda: make_seg(SCAN, draw(1, SHAPE), names={1: "LV", 2: "myo", 3: "LA"}),
-        "It names the segment 'LA': the structures are RV cavity, myocardium, LV cavity, and background; --names can say which of",
-    ),
-    "name twice": (
-        lambda: make_seg(SCAN, draw(1, SHAPE), names={1: "LV", 2: "LV cavity"}),
-        "It names LV cavity twice: merge the two segments.",
-    ),
-    "empty": (
-        lambda: make_seg(SCAN, np.zeros(SHAPE, np.uint8), omit_empty_frames=False),
-        "It is empty: there is nothing to learn from it.",
-    ),
-    "missing frames": (lambda: make_seg(SCAN, draw(1, SHAPE)), "It has 9 frames and describes 8: some are missing, export it again."),
-    "missing pixels": (
-        lambda: make_seg(SCAN, draw(1, SHAPE)),
-        "Its pixels cannot be read (frames are missing or damaged): export it again.",
-    ),
-    "another place": (
-        lambda: make_seg(SCAN, draw(1, SHAPE)),
-        "It lies 1.8 mm off its image (another affine): export it on the image's own",
-    ),
-    "no segments": (lambda: make_seg(SCAN, draw(1, SHAPE)), "It has frames of segment 3, which it does not describe: export it again."),
-    "surface": (lambda: make_seg(SCAN, draw(1, SHAPE)), "It is Surface Segmentation Storage, which is not read: save it as DICOM SEG"),
-}
-
-
-@pytest.mark.parametrize("case", BAD)
-def test_what_cannot_be_used_is_left_out_with_one_sentence(folders: Folders, case: str) -> None:
-    make, words = BAD[case]
-    folders.put(spoil(case, make()))
-    folders.put(make_seg(SCAN, draw(5, SHAPE), 5), "good.dcm")
-    said, left_out = folders.take(1)
-    assert "1 labels are stored." in said and folders.states() == {5: "corrected"}
-    assert left_out.startswith(f"IM1 is left out: {words}") and len(left_out.splitlines()) == 1
-
-
-def test_files_that_are_damaged_or_hold_no_label(folders: Folders) -> None:
-    good = to_bytes(make_seg(SCAN, draw(5, SHAPE), 5))
-    for name, data in (("cut.dcm", good[:1500]), ("garbage.dcm", b"x" * 400), ("IM1", bytes(128) + b"DICM")):
-        (folders.masks / name).write_bytes(data)
-    (folders.masks / "folder").mkdir()
-    (folders.masks / "link.dcm").symlink_to(folders.masks / "gone")
-    before = folders.files()
-    said, left_out = folders.take(1)
-    assert "0 labels are stored." in said and folders.files() == before
-    assert [line.split(" is left out: ")[0] for line in left_out.splitlines()] == ["IM1", "cut.dcm", "garbage.dcm", "link.dcm"]
-    for path in folders.masks.iterdir():
-        if not path.is_dir():
-            path.unlink()
-    save(folders.masks / "folder", SCAN.images()[:2])
-    assert "holds no mask: its 2 DICOM files are images or reports." in folders.take(2)[1]
-
-
-def test_a_file_without_an_ending_that_may_not_be_read_is_named(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
-    folders.put(make_seg(SCAN, draw(5, SHAPE), 5), "good.dcm")
-    folders.put(make_seg(SCAN, draw(5, SHAPE), 4))
-    may_open = Path.open
-
-    def open_unless_forbidden(path: Path, *args: Any, **options: Any) -> Any:
-        if path.name == "IM1":
-            raise PermissionError(errno.EACCES, "Permission denied")
-        return may_open(path, *args, **options)
-
-    monkeypatch.setattr(Path, "open", open_unless_forbidden)
-    _, left_out = folders.take(1)
-    assert left_out == "IM1 is left out: It cannot be read (Permission denied)." and folders.states() == {5: "corrected"}
-
-
-def test_studies_that_were_not_imported_from_dicom(folders: Folders) -> None:
-    folders.put(make_seg(SCAN, draw(5, SHAPE), 5))
-    (folders.studies / f"{folders.study}.json").rename(folders.masks / "sidecar.json")
-    assert "No study here was imported from DICOM" in folders.take(1)[1]
-    assert not folders.states()
-
-
-def test_an_image_that_was_replaced_is_not_the_one_that_was_drawn_on(folders: Folders) -> None:
-    folders.put(make_seg(SCAN, draw(5, SHAPE), 5))
-    image = folders.studies / f"{folders.study}.nii.gz"
-    affine = read_cine(image).grid().affine.copy()
-    affine[0, 3] += 1
-    write_cine(image, SCAN.array(), affine)
-    assert "is not the one that it was drawn on: it lies 1.00 mm off the DICOM images: import it again." in folders.take(1)[1]
-    assert not folders.states()
-
-
 def test_what_a_program_made_is_said(folders: Folders) -> None:
     seg = make_seg(SCAN, draw(5, SHAPE), 5)
     for segment in seg.SegmentSequence:
@@ -460,15 +262,6 @@ def test_of_a_multi_frame_object_the_frame_says_which_image(tmp_path: Path) -> N
     (other.masks / "a.dcm").rename(other.masks / "a_frame03.dcm")
     other.take()
     assert np.array_equal(other.label(), mask)
-
-
-def test_a_segmentation_that_is_cut_short_anywhere_is_left_out(folders: Folders) -> None:
-    whole = to_bytes(make_seg(SCAN, draw(5, SHAPE), 5))
-    for n, share in enumerate(np.linspace(0.02, 0.99, 25)):
-        (folders.masks / f"{n:02d}.dcm").write_bytes(whole[: int(share * len(whole))])
-    said, left_out = folders.take(1)
-    assert "0 labels are stored." in said and not folders.states()
-    assert len(left_out.splitlines()) == 25 and "None" not in left_out
 
 
 @pytest.mark.slow
