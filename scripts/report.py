@@ -17,6 +17,7 @@ from prato.models.checkpoint import load_model
 from prato.models.registry import DEFAULT_MODEL
 from scripts.bench import overview_page, report_speed
 from scripts.bench.cost_estimate import cost_table
+from scripts.common import protocol_fields
 from scripts.common.figures import legend_below
 from scripts.common.markdown import fill_page
 from scripts.common.paths import DOCS, IMAGES, MODELS, RESULTS, ROOT
@@ -56,6 +57,7 @@ def main() -> None:
     fill_page(DOCS / "batch.md", {"cost": cost_table(read_rows(RESULTS / "batch_costs.csv"))})
     paper_page.write(RESULTS / "paper", DOCS)
     slicer_versions.write_page()
+    protocol_fields.write_page(DOCS / "protocol")
 
 
 def _shipped_models() -> None:

@@ -1,4 +1,4 @@
-"""The examples in tests/contract/ are what the real server says, and docs/protocol.md describes just that."""
+"""The examples in tests/contract/ are what the real server says, and docs/protocol describes just that."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from prato.inference.image_stack import IMAGE_WARNINGS
 from prato.inference.prediction_warnings import MASK_WARNINGS
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((ROOT / "tests" / "contract").glob("*.json"))
-PROTOCOL = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
+PAGES = {page.stem: page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "protocol").glob("*.md")}
 #: Parts of a reply that are the same for every model and machine.
 FIXED = ("label_names", "box", "box_source")
 
@@ -57,9 +58,20 @@ def test_the_server_answers_as_the_example_says(live_server: LiveServer, path: P
         assert [said.json["tokens"][key] for key in fixed] == [shown["params"]["tokens"][key] for key in fixed]
 
 
+def test_the_first_page_lists_every_route(live_server: LiveServer) -> None:
+    listed = set(re.findall(r"`((?:GET|HEAD|POST|PUT|DELETE) [^`? ]+)`", PAGES["README"].split("## All requests", 1)[1]))
+    routes = {
+        f"{method.upper()} {path}"
+        for path, methods in requests.get(f"{live_server.url}/openapi.json", timeout=60).json()["paths"].items()
+        for method in methods
+    }
+    closed = {route for route in routes if "/scoring/" in route or "/wsi" in route}
+    assert routes - closed <= listed
+
+
 def first_column(heading: str) -> set[str]:
-    """The code words in the first column of the first table after ``heading``."""
-    rows = re.findall(r"^\|(.*?)\|", PROTOCOL.split(heading, 1)[1].split("\n\n", 1)[0], flags=re.MULTILINE)
+    """The code words in the first column of the table of docs/protocol/infer.md with that ``heading``."""
+    rows = re.findall(r"^\|(.*?)\|", PAGES["infer"].split(heading, 1)[1].split("\n\n", 1)[0], flags=re.MULTILINE)
     return {word for row in rows for word in re.findall(r"`([^`]+)`", row)}
 
 
@@ -79,4 +91,4 @@ def test_the_page_lists_the_warnings() -> None:
 
 @pytest.mark.parametrize("path", [path for path in EXAMPLES if path.stem.startswith("error")], ids=lambda path: path.stem)
 def test_the_page_shows_how_refusals_read(path: Path) -> None:
-    assert f"`{example(path)['reply']['detail']}`" in PROTOCOL
+    assert f"`{example(path)['reply']['detail']}`" in PAGES["errors"]

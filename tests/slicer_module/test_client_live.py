@@ -68,7 +68,7 @@ def refused(call: Callable[[], Any], status: int, words: str) -> None:
 def test_info(client: Client) -> None:
     info = wait_for(client.info, lambda info: all(model.cost for model in info.models))
     assert (info.name, info.version, info.takes_clicks) == ("PrATo Label", "0.1.0", True)
-    page = Path(__file__).parents[2] / "docs" / "protocol.md"
+    page = Path(__file__).parents[2] / "docs" / "protocol" / "README.md"
     assert page.read_text(encoding="utf-8").startswith(f"# The wire contract, version {info.contract}\n")
     assert {"first", "random", "jitter", "phases", "entropy", "coverage"} <= set(info.strategies)
     assert info.round_trip_ms > 0

@@ -78,7 +78,7 @@ def test_icon_and_screenshots_are_files_of_the_repository(name: str, exported: P
 def test_the_address_is_the_same_wherever_it_stands() -> None:
     named: dict[str, Path] = {}
     module = [path for path in (ROOT / "slicer_module").rglob("*") if path.suffix in (".py", ".md")]
-    for path in (ROOT / "CMakeLists.txt", ROOT / "scripts" / "extension.py", *module, *ROOT.glob("docs/*.md")):
+    for path in (ROOT / "CMakeLists.txt", ROOT / "scripts" / "extension.py", *module, *(ROOT / "docs").rglob("*.md")):
         for found in re.findall(r"github(?:usercontent)?\.com/(prato-label/[\w-]+)", path.read_text(encoding="utf-8")):
             named.setdefault(found, path)
     assert set(named) <= {"prato-label/SlicerPratoLabel", extension.PROJECT.removeprefix("https://github.com/")}, named

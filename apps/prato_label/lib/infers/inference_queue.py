@@ -109,7 +109,7 @@ class InferenceQueue:
         return bool(found)
 
     def progress(self, request_id: str) -> dict[str, Any] | None:
-        """How far the request of that id is, as ``docs/protocol.md`` describes it; None where there is none."""
+        """How far the request of that id is, as ``docs/protocol/cines.md`` describes it; None where there is none."""
         with self._changed:
             for slot in self._slots:
                 if slot.request_id == request_id:

@@ -50,7 +50,7 @@ class LivePredictor:
     A reload never meets a prediction: each is made by the networks that it began with.
 
     Attributes:
-        costs: what a slice costs, by ``prune``, as ``docs/protocol.md`` describes it; measured after every load of a network
+        costs: what a slice costs, by ``prune``, as ``docs/protocol/infer.md`` describes it; measured after every load of a network
             for which they are not known, and empty until then.
     """
 

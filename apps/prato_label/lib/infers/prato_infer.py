@@ -78,7 +78,7 @@ class PratoInfer(InferTask):
 
     @_errors_as_http()
     def __call__(self, request: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
-        """The mask's file, none where a mask was sent to be corrected, and the reply's JSON part, as ``docs/protocol.md`` defines them.
+        """The mask's file, none where a mask was sent to be corrected, and the reply's JSON part as in ``docs/protocol/infer.md``.
 
         Raises:
             HTTPException: 400 for a request or an image that cannot be used, 413 for an image that is too large, 503 for a model file

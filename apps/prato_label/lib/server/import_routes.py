@@ -1,4 +1,4 @@
-"""Import of an uploaded archive of DICOM: its short-axis cines become studies. See docs/protocol.md."""
+"""Import of an uploaded archive of DICOM: its short-axis cines become studies. See docs/protocol/studies.md."""
 
 from __future__ import annotations
 

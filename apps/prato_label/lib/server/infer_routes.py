@@ -69,7 +69,7 @@ def run_inference(
     output: infer.ResultType | None = None,
     user: User = USER,
 ) -> Any:
-    """Segment one image, by the default network where no model is named; see docs/protocol.md."""
+    """Segment one image, by the default network where no model is named; see docs/protocol/infer.md."""
     app, options = app_instance(), checks.parse_json_object(params)
     model = options.get("model", model)
     checks.require_known("model", model, app.info()["models"])

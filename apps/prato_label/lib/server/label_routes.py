@@ -1,6 +1,7 @@
-"""Submitted labels and their versions: listed, downloaded, compared, restored, reviewed, removed. See docs/protocol.md.
+"""Submitted labels and their versions: listed, downloaded, compared, restored, reviewed, removed.
 
-Submitting, downloading and removing stand before MONAI Label's own routes of the same path, as plain functions that run in worker threads.
+See docs/protocol/labels.md and versions.md. Submitting, downloading and removing stand before MONAI Label's own routes of the same path, as
+plain functions that run in worker threads.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from lib.server.checks import ADMIN, ANNOTATOR, USER
 from lib.server.downloads import name_errors
 
 router = APIRouter()
-#: The version of docs/protocol.md that this server keeps; each holds all of those before.
+#: The version of docs/protocol that this server keeps; each holds all of those before.
 CONTRACT = 3
 #: What strategies read, and what clients send along.
 _STRATEGY_PARAMETERS = {"strategy", "seed", "model", "client_id", "user", "annotator"}

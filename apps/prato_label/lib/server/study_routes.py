@@ -1,6 +1,6 @@
 """What an annotator decides about a study without labelling it: to skip or reject it, and which phases are end-diastole and end-systole.
 
-See docs/protocol.md.
+See docs/protocol/next_study.md and cines.md.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ class ArchiveError(ValueError):
 
 @dataclass(frozen=True)
 class Job:
-    """One study to label: its id, its image's absolute path, and its ``roi`` as ``docs/protocol.md`` describes it (None: proposed)."""
+    """One study to label: its id, its image's absolute path, and its ``roi`` as in ``docs/protocol/infer.md`` (None: proposed)."""
 
     study: str
     image: str

@@ -21,7 +21,7 @@ from prato.prompts.box import Box
 
 @dataclass(frozen=True)
 class Prediction:
-    """An answer, as ``docs/protocol.md`` describes its parts; arrays lie on the image's own grid (X, Y, Z).
+    """An answer, as ``docs/protocol/infer.md`` describes its parts; arrays lie on the image's own grid (X, Y, Z).
 
     Attributes:
         slices: how many the heart was looked for in.
@@ -68,7 +68,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class CinePrediction:
-    """An answer for some phases of a cine, as ``docs/protocol.md`` describes its parts.
+    """An answer for some phases of a cine, as ``docs/protocol/cines.md`` describes its parts.
 
     Attributes:
         mask: uint8 (X, Y, Z, T) on the cine's own grid; 0 in phases that were not asked for.

@@ -20,7 +20,7 @@ from prato.pruning.plan import PRUNE_CHOICES
 _OF_MASK = ("previous", "done", "certain", "right_slices", "propagate_to")
 #: First in the list that clients show, because stock clients send the first entry when nobody chose: the model's own plan.
 DEFAULT_PRUNE = "default"
-#: What the wire contract (docs/protocol.md) offers, besides points and kinds of prompts that were added.
+#: What the wire contract (docs/protocol/infer.md) offers, besides points and kinds of prompts that were added.
 CONTRACT = ("roi", "phases", "propagate", "prune", "return_tokens", "device", "clicks", *_OF_MASK)
 #: The mask's file formats: the Slicer and OHIF plugins send .nrrd; everyone who sends none gets the first.
 RESULT_EXTENSIONS = (".nii.gz", ".nii", ".nrrd")

@@ -65,7 +65,7 @@ def apply_reply(mask: np.ndarray, refined: Mapping[str, Any], is_reversed: bool)
     """``mask`` (K, J, I) with what the reply's ``refined`` says of its region.
 
     Raises:
-        UserError: it is not what ``docs/protocol.md`` describes.
+        UserError: it is not what ``docs/protocol/clicks.md`` describes.
     """
     if refined["box"] is None:
         return mask

@@ -136,7 +136,7 @@ def unpack_token_map(tokens: Mapping[str, Any]) -> np.ndarray:
     """The reply's ``tokens`` as float32 (K, J, I) in 0..1: share of the pruning stages that the token over each voxel survived.
 
     Raises:
-        UserError: not what ``docs/protocol.md`` describes.
+        UserError: not what ``docs/protocol/infer.md`` describes.
     """
     try:
         levels = np.frombuffer(zlib.decompress(base64.b64decode(tokens["data"])), np.uint8).reshape(tokens["shape"])

@@ -1,4 +1,4 @@
-"""The PrATo Label server over HTTP, as ``docs/protocol.md`` defines it; every failure is one sentence for the user."""
+"""The PrATo Label server over HTTP, as ``docs/protocol`` defines it; every failure is one sentence for the user."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The server's replies, parsed into plain classes.
 
-``docs/protocol.md`` defines them; anything else raises ValueError, KeyError or TypeError.
+``docs/protocol`` defines them; anything else raises ValueError, KeyError or TypeError.
 """
 
 from __future__ import annotations

@@ -41,18 +41,18 @@ for _path, _file in _FILES.items():
 
 @router.get("/state")
 def state(user: User = USER) -> dict[str, Any]:
-    """What the server's page shows; see docs/protocol.md."""
+    """What the server's page shows; see docs/protocol/pages.md."""
     return server_state(app_instance())
 
 
 @router.get("/study/state")
 def study_state(image: str, user: User = USER) -> dict[str, Any]:
-    """What a study's page shows beside the pictures; see docs/protocol.md."""
+    """What a study's page shows beside the pictures; see docs/protocol/pages.md."""
     return show_study(app_instance(), image).state()
 
 
 @router.get("/study/pictures")
 def study_pictures(image: str, user: User = USER) -> dict[str, Any]:
-    """The pictures of all phases of a study and the contours of its label; see docs/protocol.md."""
+    """The pictures of all phases of a study and the contours of its label; see docs/protocol/pages.md."""
     shown = show_study(app_instance(), image)
     return {"view": shown.key, **shown.view.pictures()}

@@ -21,7 +21,7 @@ _JOBS = 10
 
 
 def server_state(app: MONAILabelApp) -> dict[str, Any]:
-    """``studies``, ``models`` with their ``history``, ``jobs``, ``line``, ``requests`` and, with a PACS, ``pacs``; see docs/protocol.md."""
+    """``studies``, ``models`` with their ``history``, ``jobs``, ``line``, ``requests`` and ``pacs``; see docs/protocol/pages.md."""
     info, store = app.info(), app.datastore()
     return {
         **{"name": info["name"], "version": info["version"], "now": int(time.time())},

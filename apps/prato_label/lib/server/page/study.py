@@ -65,7 +65,7 @@ class ShownStudy:
     key: str
 
     def state(self) -> dict[str, Any]:
-        """See docs/protocol.md."""
+        """See docs/protocol/pages.md."""
         versions = self.store.versions(self.study, _FINAL).all()
         info, view, label = self.store.get_image_info(self.study), self.view, self.label
         curve = view.curve()

@@ -88,7 +88,7 @@ class StudyView:
         return {} if self.hearts is None else {t: self.hearts[..., n] for n, t in enumerate(self.labelled)}
 
     def pictures(self) -> dict[str, Any]:
-        """What a browser draws, see docs/protocol.md."""
+        """What a browser draws, see docs/protocol/pages.md."""
         width, height = self.montage.size
         tiles = [{"slice": k, "x": x, "y": y} for k, (x, y) in zip(self.montage.slices, self.montage.corners())]
         return {
