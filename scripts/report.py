@@ -47,7 +47,7 @@ _ABOUT = ("model", "model_version", "box", "prune", "device")
 
 
 def main() -> None:
-    """README, model cards, docs/{speed,overview,cines,simulation,clicks,batch,method,slicer}.md, docs/results/*.md, and their pictures."""
+    """README, model cards, the pages of docs that hold tables of results, docs/results/*.md, and their pictures."""
     _shipped_models()
     report_speed.main()
     overview_page.main()

@@ -1,17 +1,18 @@
-"""The tables of docs/overview.md: what pruning saves in the app, and how networks learned from the same slices."""
+"""The tables of docs/measured of the default network, and of docs/training.md: what pruning saves in the app, and how networks learned."""
 
 from __future__ import annotations
 
 from statistics import median
 from typing import Any
 
-from scripts.common.markdown import fill_page, grid
+from scripts.common.markdown import fill_pages, grid
 from scripts.common.paths import DOCS, IMAGES, RESULTS
 from scripts.common.results import Row, read_rows
 from scripts.research.figures.front_figure import draw_front
 from scripts.research.tables import overview_tables
 from scripts.research.train_queue import QUEUE, entries
 
+_PAGES = ("default_network", "accuracy", "dice_against_time")
 #: Which file a table is made of.
 _RESULTS = {
     **{"time": "pruning_time", "memory": "server_memory", "rounds": "retraining_round"},
@@ -22,7 +23,7 @@ _RESULTS = {
 
 
 def main() -> None:
-    """Fill the page, and draw docs/images/front.png."""
+    """Fill the pages, and draw docs/images/front.png."""
     tables = {
         **{"time": time_table, "memory": memory_table, "rounds": round_table},
         **{"curves": curve_table, "speed": speed_table},
@@ -32,7 +33,7 @@ def main() -> None:
     front = read_rows(RESULTS / "front.csv")
     blocks = {name: table(read_rows(RESULTS / f"{_RESULTS[name]}.csv")) for name, table in tables.items()}
     blocks["front"] = overview_tables.front_table(front, [entry["name"] for entry in entries(QUEUE)])
-    fill_page(DOCS / "overview.md", blocks)
+    fill_pages([*(DOCS / "measured" / f"{name}.md" for name in _PAGES), DOCS / "training.md"], blocks)
     draw_front(front, IMAGES / "front.png")
 
 

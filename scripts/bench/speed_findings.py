@@ -74,7 +74,7 @@ def _plan(measured: Measured) -> Iterator[str]:
         "**In that window, pruning adds little with networks as small as the shipped ones.** Network time for a new image, on one CPU "
         f"thread with tight boxes, compared with the same network trained and run dense: {'; '.join(told)}. In one call of the "
         f"benchmark the plan takes {_range(_against(measured.cpu(), _PLAN, _WINDOW))} times as long as the dense network in the same "
-        "window. It costs no accuracy either ([compared with dense twins](method.md#networks-of-windows))."
+        "window. It costs no accuracy either ([compared with dense twins](measured/method.md#networks-of-windows))."
     )
 
 

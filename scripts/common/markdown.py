@@ -8,6 +8,8 @@ from pathlib import Path
 
 from prato.data.atomic import write_bytes
 
+_MARK = re.compile(r"<!-- ([\w ]+): begin -->")
+
 
 def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table."""
@@ -24,13 +26,27 @@ def fill_page(path: Path, blocks: Mapping[str, str]) -> None:
     write_bytes(path, filled(path.read_text(), blocks).encode())
 
 
+def fill_pages(paths: Sequence[Path], blocks: Mapping[str, str]) -> None:
+    """Write ``blocks`` into the pages at ``paths``, each into the one that has it.
+
+    Raises:
+        ValueError: a block is on none of the pages, or a page has one that nobody writes.
+    """
+    there = {path: _MARK.findall(path.read_text()) for path in paths}
+    lost = set(blocks).difference(*there.values())
+    if lost:
+        raise ValueError(f"None of the pages {[path.name for path in paths]} has the blocks {sorted(lost)}.")
+    for path, names in there.items():
+        fill_page(path, {name: blocks[name] for name in names if name in blocks})
+
+
 def filled(page: str, blocks: Mapping[str, str]) -> str:
     """``page`` with what stands between ``<!-- name: begin -->`` and ``<!-- name: end -->`` replaced, for every name.
 
     Raises:
         ValueError: the page has not got a block exactly once, or has one that nobody writes.
     """
-    there = re.findall(r"<!-- ([\w ]+): begin -->", page)
+    there = _MARK.findall(page)
     if sorted(there) != sorted(blocks):
         raise ValueError(f"The page has the blocks {sorted(there)}; written are {sorted(blocks)}.")
     for name, text in blocks.items():

@@ -52,7 +52,7 @@ method* also includes dense networks and cropping to the box, which use the box 
 
 def write(results: Path, out: Path, tables: Path = PAPER_TABLES, slices: Path = SLICES) -> None:
     """The pages ``out``/results/paper.md, with its figures in ``out``/images/paper, and paper_tables.md; and the marked parts of
-    ``out``/method.md if it is there.
+    ``out``/method.md and ``out``/measured/method.md if they are there.
 
     Args:
         results: the folder of runs.csv and cases.csv. out: the folder of the documents.
@@ -77,8 +77,9 @@ def write(results: Path, out: Path, tables: Path = PAPER_TABLES, slices: Path = 
     page += [RULE, overview(claims), *([_READINGS, overview(goals)] if goals else []), "## Figures\n", figures, _made(outcomes)]
     _write_page(out / "results" / "paper.md", page)
     _write_page(out / "results" / "paper_tables.md", _tables_page(found, claims, goals, results / "recipe.csv"))
-    if (out / "method.md").exists():
-        fill_method(out / "method.md", out / "results", found)
+    pages = [out / "method.md", out / "measured" / "method.md"]
+    if all(page.exists() for page in pages):
+        fill_method(pages, out / "results", found)
 
 
 def _tables_page(found: Mapping[str, Table], claims: Sequence[Claim], goals: Sequence[Claim], recipe: Path) -> list[str]:

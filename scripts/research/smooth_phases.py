@@ -4,7 +4,7 @@ Each phase is segmented by itself, so that a voxel at a contour is one structure
 over neighbouring phases would stop that, and would make the ventricle too large at end-systole, where it is smallest. Here the in-plane
 distance of each voxel to every contour is fitted over five phases by a parabola (Savitzky and Golay), which follows a contour that
 turns round. A slice that holds a structure in some of the five phases alone is fitted in these, for a valve plane passes a slice at once.
-docs/cines.md says what was compared and measured.
+docs/measured/cines.md says what was compared and measured.
 """
 
 from __future__ import annotations

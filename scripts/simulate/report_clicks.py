@@ -1,4 +1,4 @@
-"""The tables of docs/clicks.md and the refiner's model card, from what the click scripts beside this one and in bench measured."""
+"""The tables of docs/measured/clicks.md and the refiner's model card, from what the click scripts beside this one and in bench measured."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def main() -> None:
     blocks = {"clicks": table, "structures": _structures(rows), "requests": _requests(requests), "times": _times(times)}
     blocks["parts"] = _parts(read_rows(RESULTS / "wrong_parts.csv"))
     blocks["guidance"] = _guidance(read_rows(RESULTS / "guidance.csv"), rows)
-    fill_page(DOCS / "clicks.md", blocks)
+    fill_page(DOCS / "measured" / "clicks.md", blocks)
     write_bytes(REFINER.with_suffix(".md"), _card(table).encode())
 
 

@@ -1,4 +1,4 @@
-"""The tables of docs/cines.md: a request's time, what phases could share, steadiness in time, ED and ES found, corrections carried on."""
+"""The tables of docs/measured/cines.md: a request's time, what phases could share, steadiness, ED and ES, corrections carried on."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def main() -> None:
     blocks["shared"] = shared_table(read_rows(RESULTS / "shared_overview.csv"))
     blocks["found"] = found_table(read_rows(RESULTS / "ed_es.csv"), smooth)
     blocks["propagation"] = propagation_table(read_rows(RESULTS / "propagation.csv"))
-    fill_page(DOCS / "cines.md", blocks)
+    fill_page(DOCS / "measured" / "cines.md", blocks)
 
 
 def request_table(rows: list[Row]) -> str:

@@ -1,22 +1,22 @@
-"""Fill the parts of docs/method.md that stand between marks; the words round them are written by hand, the numbers never."""
+"""Fill the marked parts of docs/method.md and docs/measured/method.md; the words round them are written by hand, the numbers never."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from scripts.common.markdown import fill_page
+from scripts.common.markdown import fill_pages
 from scripts.common.results import read_rows
 from scripts.research.tables import method_results, method_theory
 from scripts.research.tables.relevance_results import relevance_text
 from scripts.research.tables.rows import Table
 
 
-def fill_method(page: Path, results: Path, tables: Mapping[str, Table]) -> None:
-    """Write the marked parts of ``page`` from the files in ``results`` and the paper's ``tables``.
+def fill_method(pages: Sequence[Path], results: Path, tables: Mapping[str, Table]) -> None:
+    """Write the marked parts of ``pages`` from the files in ``results`` and the paper's ``tables``.
 
     Raises:
-        ValueError: the page has other marks than there are parts, or a file is not what it should be.
+        ValueError: the pages have other marks than there are parts, or a file is not what it should be.
         OSError: a file is not there.
     """
     try:
@@ -37,4 +37,4 @@ def fill_method(page: Path, results: Path, tables: Mapping[str, Table]) -> None:
         }
     except (KeyError, TypeError) as error:
         raise ValueError(f"A file in {results} lacks {error}.") from None
-    fill_page(page, parts)
+    fill_pages(pages, parts)

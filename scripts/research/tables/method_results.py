@@ -1,4 +1,4 @@
-"""Parts of docs/method.md measured on trained networks: the study of tokens, the benchmark, the validation patients, the paper's claims."""
+"""Parts of the pages on the method measured on trained networks: the study of tokens, the benchmark, the patients, the claims."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parts of docs/method.md that need no training: the paper's own numbers against each other, and docs/results/method_evidence.csv."""
+"""Parts of the pages on the method that need no training: the paper's numbers against each other, and docs/results/method_evidence.csv."""
 
 from __future__ import annotations
 

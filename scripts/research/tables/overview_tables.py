@@ -1,4 +1,4 @@
-"""What docs/overview.md says of a model: under corruptions, which masks are warned of, of hearts' function, and where Dice is lost."""
+"""What docs/measured says of the default model: under corruptions, which are warned of, of hearts' function, and where Dice is lost."""
 
 from __future__ import annotations
 

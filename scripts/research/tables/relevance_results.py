@@ -1,4 +1,4 @@
-"""The part of docs/method.md on whether relevance chooses better tokens than chance, from scripts/research/relevance_study.py."""
+"""The part of docs/measured/method.md on whether relevance chooses better tokens than chance, from scripts/research/relevance_study.py."""
 
 from __future__ import annotations
 

@@ -277,28 +277,31 @@ def test_what_is_no_result_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_page_on_the_method_is_filled_from_results(tmp_path: Path) -> None:
-    """Outside of the parts that are written, it has no decimals: a measured number would be one typed by hand."""
+def test_the_pages_on_the_method_are_filled_from_results(tmp_path: Path) -> None:
+    """Outside of the parts that are written, they have no decimals: a measured number would be one typed by hand."""
     docs = Path(__file__).parents[3] / "docs"
-    page = tmp_path / "method.md"
-    page.write_text(re.sub(r"(: begin -->\n).*?(<!-- )", r"\1\2", (docs / "method.md").read_text(), flags=re.DOTALL))
-    left = re.sub(r"\(https?:[^)]*\)|2506\.16369", "", page.read_text())
+    pages = [tmp_path / "method.md", tmp_path / "measured.md"]
+    for page, shipped in zip(pages, (docs / "method.md", docs / "measured" / "method.md")):
+        page.write_text(re.sub(r"(: begin -->\n).*?(<!-- )", r"\1\2", shipped.read_text(), flags=re.DOTALL))
+    left = re.sub(r"\(https?:[^)]*\)|2506\.16369", "", "".join(page.read_text() for page in pages))
     assert set(re.findall(r"\d+\.\d+", left)) == {"1.5"}  # how oversized boxes are drawn
     rows = [*all_tables(), Made("table2", "25th percentile", "a/b", 0.7, PRATO, printed={"gflops": 26.78})]
     rows.append(Made("table2", "50th percentile", "a/c", 0.7, PRATO, printed={"gflops": 37.31}))
     folder = tmp_path / "results"
     tables = read_tables(write_results(folder, rows), read_outcomes(folder))
-    fill_method(page, docs / "results", tables)
-    text = page.read_text()
+    fill_method(pages, docs / "results", tables)
+    text = "".join(page.read_text() for page in pages)
     assert not re.search(r": begin -->\n<!-- ", text)
     assert "within 8 % of the exchanged rows" in text and "| relevance minus random tokens, 25 % kept |" in text
     assert re.search(r"\d+ hold, \d+ do not, and \d+ are not shown either way", text)
-    before = page.read_bytes()
-    fill_method(page, docs / "results", tables)
-    assert page.read_bytes() == before
-    page.write_text(text.replace("speed: begin", "haste: begin"))
+    fill_method(pages, docs / "results", tables)
+    assert text == "".join(page.read_text() for page in pages)
+    pages[1].write_text(pages[1].read_text().replace("speed: begin", "haste: begin"))
+    with pytest.raises(ValueError, match=r"speed"):
+        fill_method(pages, docs / "results", tables)
+    pages[1].write_text(pages[1].read_text() + "<!-- speed: begin -->\n<!-- speed: end -->\n")
     with pytest.raises(ValueError, match="haste"):
-        fill_method(page, docs / "results", tables)
+        fill_method(pages, docs / "results", tables)
 
 
 def test_a_seed_that_one_row_lacks_says_nothing_of_their_difference(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The tables of docs/cines.md compare each way with the same hearts left alone, and say the worst case beside the mean."""
+"""The tables of docs/measured/cines.md compare each way with the same hearts left alone, and say the worst case beside the mean."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables of docs/overview.md that tell how a model errs."""
+"""The tables of docs/measured/accuracy.md that tell how a model errs."""
 
 import pytest
 
