@@ -1,4 +1,4 @@
-"""Run the tests of the 3D Slicer module on the Python of several versions of 3D Slicer, and write what was run with what (docs/slicer.md).
+"""Run the tests of the 3D Slicer module on the Python of several versions of 3D Slicer; writes docs/slicer_tested.md.
 
 A version is a folder with a checkout of https://github.com/Slicer/Slicer, named as its tag, of which ``Base/Python`` is enough:
 
@@ -63,11 +63,11 @@ def run_tests(source: Path, tests: str) -> Row:
 
 
 def write_page() -> None:
-    """Fill the table of docs/slicer.md."""
+    """Fill the table of docs/slicer_tested.md."""
     rows = sorted(read_rows(TABLE) if TABLE.exists() else [], key=lambda row: (row["slicer"] == "main", len(row["slicer"]), row["slicer"]))
     shown = ("passed", "failed", "skipped", "commit", "command")
     cells = [[row["slicer"], *(str(row[name]) for name in shown)] for row in rows]
-    fill_page(DOCS / "slicer.md", {"versions": grid(["3D Slicer", *shown], cells)})
+    fill_page(DOCS / "slicer_tested.md", {"versions": grid(["3D Slicer", *shown], cells)})
 
 
 if __name__ == "__main__":

@@ -57,6 +57,12 @@ def test_the_index_of_fields_is_up_to_date() -> None:
     assert field_table(FOLDER) in (FOLDER / "fields.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda page: str(page.relative_to(ROOT)))
+def test_pages_are_short(page: Path) -> None:
+    if "results" not in page.parts:  # what is listed there is looked up, not read
+        assert len(page.read_text(encoding="utf-8").split()) <= (1800 if page.parent == FOLDER else 2700)
+
+
 def test_pages_that_code_names_are_there() -> None:
     code = [path for folder in ("apps", "scripts", "slicer_module", "tests") for path in (ROOT / folder).rglob("*.py")]
     named = {name: path for path in code for name in re.findall(r"\bdocs/[\w/]+\.md\b", path.read_text(encoding="utf-8"))}

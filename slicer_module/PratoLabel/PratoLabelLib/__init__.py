@@ -1,1 +1,1 @@
-"""What the PrATo Label module is made of; see docs/slicer.md."""
+"""What the PrATo Label module is made of; see docs/slicer_tested.md."""
