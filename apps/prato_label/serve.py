@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import prato  # noqa: F401  (before MONAI Label imports MONAI, of which the server needs half)
-from prato_server.startup import reason_not_to_start
+from prato_server.startup import allow_open_files, reason_not_to_start
 
 _APP = Path(__file__).resolve().parent
 #: MONAI Label starts the whole app once more for every score, and tracks trainings in a database.
@@ -30,6 +30,7 @@ def main() -> None:
     if reason:
         print(reason, file=sys.stderr)
         sys.exit(2)
+    allow_open_files()
     os.environ.update({name: value for name, value in _DEFAULTS.items() if name not in os.environ})
     from monailabel.main import Main  # after the environment, which it reads as it is imported
 

@@ -245,6 +245,7 @@ def test_how_far_a_request_is_can_be_followed_and_it_can_be_cancelled(live_serve
     url = f"{live_server.url}/infer/a-long-cine-1"
     wait_until(lambda: requests.get(url, timeout=200).json().get("done", 0) > 0)
     with requests.get(f"{url}?follow=true", stream=True, timeout=200) as events:
+        assert events.headers["X-Accel-Buffering"] == "no"  # or nginx would gather them
         lines = (json.loads(line.removeprefix("data: ")) for line in io.TextIOWrapper(events.raw, "utf-8") if line.startswith("data: "))
         first = next(lines)
         assert first["state"] == "computing" and first["phases"] == 200

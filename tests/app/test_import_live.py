@@ -104,7 +104,9 @@ def test_what_cannot_be_imported_is_refused_whole(guarded_server: LiveServer, ar
             (pack({f"{n}": to_bytes(ds) for n, ds in enumerate(SCAN.images()[1:])}), 400, "a phase is missing"),
             (bytes(2**20), 413, "more than 1 MiB"),
         ]:
-            refused(send(guarded_server, data), status, words)
+            reply = send(guarded_server, data)
+            refused(reply, status, words)
+            assert "/prato_" not in reply.text  # the folder in which the archive lay for a moment
         refused(send(guarded_server, archive, phases="some"), 400, "phases: Input should be")
         refused(send(guarded_server, archive, headers={}), 401, "access token")
         refused(ask(guarded_server, "POST", "/prato/import"), 400, "file")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 from fastapi import FastAPI, Request
@@ -85,6 +86,19 @@ def test_the_pages_own_files_under_the_path_of_a_proxy() -> None:
     for path in PUBLIC_PATHS:
         assert asking.get(f"/heart{path}").status_code == 200
     sentence(asking.get("/heart/info/"), 401)
+
+
+def test_redirects_hold_under_every_address_that_a_proxy_gives_this_server() -> None:
+    app = FastAPI(middleware=[Middleware(RequestIdMiddleware), Middleware(AddressMiddleware)])
+    for path in ("/prato/", "/datastore/image", "/a b/"):
+        app.add_api_route(path, lambda: None)
+    asking = TestClient(app, base_url="http://127.0.0.1:8000", follow_redirects=False)
+    outside = "https://hospital.example/heart"
+    for path, to in (("/prato?x=1", "/prato/?x=1"), ("/datastore/image/", "/datastore/image"), ("/a%20b", "/a%20b/")):
+        redirect = asking.get(path)
+        assert redirect.status_code == 307
+        assert urljoin(outside + path, redirect.headers["location"]) == outside + to
+        assert asking.get(path, follow_redirects=True).status_code == 200
 
 
 def test_the_right_token() -> None:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from prato_server.startup import reason_not_to_listen, reason_not_to_start
+from prato_server.startup import allow_open_files, reason_not_to_listen, reason_not_to_start
 from tests.app.live import APP
 from tests.waiting import HANG_S
 
@@ -54,6 +54,19 @@ def test_a_folder_that_is_new_or_was_served_before(app: Path, studies: Path, por
     before = tree(tmp_path)
     assert reason_not_to_start(app, str(studies), "127.0.0.1", port) is None
     assert tree(tmp_path) == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
+def test_a_server_may_open_more_files_than_a_service_begins_with() -> None:
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (200, before[1]))
+        allow_open_files()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (min(before[1], 2**16), before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 printable = st.characters(codec="utf-8", exclude_categories=("C", "Z"), exclude_characters="/", include_characters=" ")

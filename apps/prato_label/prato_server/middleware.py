@@ -74,7 +74,11 @@ _SEPARATORS = re.compile(r"[/\\]")
 
 
 class AddressMiddleware:
-    """Refuses paths that climb (``..``), control characters (NUL above all) and addresses that are too long."""
+    """Refuses paths that climb (``..``), control characters (NUL above all) and addresses that are too long; redirects stay beside them.
+
+    The framework redirects from a path to the same with, or without, its last slash. It names the whole address as this server
+    sees it, and a proxy may have changed the scheme, the host, the port and the path.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -89,7 +93,21 @@ class AddressMiddleware:
                 answer = error_response(scope, 400, "The address contains control characters: use printable characters only.")
             elif any(part in (".", "..") for part in _SEPARATORS.split(path)):
                 answer = error_response(scope, 400, "The path must not contain '..': name studies and labels by their ids.")
-        await (answer or self.app)(scope, receive, send)
+
+        async def send_beside(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] == 307:
+                headers = MutableHeaders(scope=message)
+                headers["location"] = _beside(headers["location"])
+            await send(message)
+
+        await (answer or self.app)(scope, receive, send_beside)
+
+
+def _beside(address: str) -> str:
+    """``address``, relative to itself with, or without, its last slash."""
+    to = urlsplit(address)
+    name = to.path.rstrip("/").rpartition("/")[2]
+    return (f"./{name}/" if to.path.endswith("/") else f"../{name}") + (f"?{to.query}" if to.query else "")
 
 
 class HostMiddleware:

@@ -7,12 +7,16 @@ import errno
 import os
 import socket
 import ssl
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from prato_server.settings import PREFIX, SettingsError, folder_for_pacs, is_loopback, load_settings
+
+if sys.platform != "win32":
+    import resource
 
 _REMOTE = ("http://", "https://")
 #: Folders and files that the server writes in the studies folder ("" is that itself) and in the app's, whose code it only reads.
@@ -24,6 +28,18 @@ _ROOM = 2**16
 _FILE_OPTIONS = ("--ssl_keyfile", "--ssl_certfile", "--ssl_ca_certs", "--log_config")
 #: A full disk is no reason: all that writes nothing goes on, and what writes says so.
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+#: More than one machine can hold connections to a port.
+_OPEN_FILES = 2**16
+
+
+def allow_open_files() -> None:
+    """Let this process open as many files as the system lets it have, and more than the few that a service begins with.
+
+    Each connection is one, also of a client that only holds it, and a server that can open no more answers nobody.
+    """
+    if sys.platform != "win32":
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES if most == resource.RLIM_INFINITY else min(most, _OPEN_FILES), most))
 
 
 def reason_not_to_start(app: Path, studies: str, host: str, port: str, options: Sequence[str] = ()) -> str | None:

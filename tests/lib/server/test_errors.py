@@ -30,6 +30,8 @@ from prato_server.middleware import RequestIdMiddleware
         ("app/model/versions", errno.EACCES, 503, "The models folder cannot be written to (permission denied): give the server"),
         ("app/model/a.safetensors", errno.EACCES, 503, "a.safetensors in the models folder cannot be used (permission denied): check the"),
         ("studies/.import-x.tmp", errno.EROFS, 503, "The studies folder cannot be written to (read-only file system): give the server"),
+        ("studies/a.nii.gz", errno.EMFILE, 503, "The server has too many files and connections open: send the request again in a moment"),
+        ("tmp/upload", errno.ENFILE, 503, "The server has too many files and connections open: send the request again in a moment, or let"),
         ("studies/a.nii.gz", errno.EACCES, 409, "a.nii.gz in the studies folder cannot be used (permission denied): check the file"),
     ],
 )

@@ -111,5 +111,7 @@ def test_clicks_mean_the_same_whichever_axis_the_slices_lie_along(order, points)
 def test_what_is_drawn_and_read_by_nobody_is_named():
     drawn = {"roi": [0, 9, 0, 9, 0, 5], "foreground": [[1, 2, 3]], "LV": [[1, 2, 3]], "background": [[1, 1, 1]], "points": []}
     assert InferenceRequest.parse(drawn).warnings == ("parameter_ignored: foreground",)
+    assert InferenceRequest.parse({"previous": {}, "foreground": [[1, 2, 3]]}).warnings == ()
+    assert InferenceRequest.parse({"previous": {"box": []}, "foreground": [[1, 2, 3]]}).warnings == ("parameter_ignored: foreground",)
     with pytest.raises(RequestError, match="'warnings' is not a parameter"):
         InferenceRequest.parse({"warnings": []})

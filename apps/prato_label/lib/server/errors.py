@@ -62,6 +62,11 @@ def _handle_http_exception(request: Request, error: Any) -> JSONResponse:
 def _handle_os_error(request: Request, error: Any) -> JSONResponse:
     if is_disk_full(error):
         return _handle_full_disk(request)
+    if error.errno in (errno.EMFILE, errno.ENFILE):  # whichever file it was that could not be opened any more
+        sentence = (
+            "The server has too many files and connections open: send the request again in a moment, or let it have more (ulimit -n)."
+        )
+        return error_response(request.scope, 503, sentence)
     app = app_instance()
     store = app.datastore()
     path = Path(os.fsdecode(error.filename)) if isinstance(error.filename, (str, bytes)) else None

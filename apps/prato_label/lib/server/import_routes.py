@@ -43,7 +43,7 @@ def import_archive(file: Annotated[UploadFile, File()], phases: Phases = "none",
                 raise HTTPException(400, "The upload is not a zip archive: zip the folder of DICOM files, and send the archive as file.")
             report, studies = import_into_studies(archive, store.folder, phases, LIMITS)
     except DicomError as error:
-        sentence = str(error).replace("upload.zip", "The upload").replace(f"{archive}", "The upload")
+        sentence = str(error).replace(f"{archive}", "The upload").replace(archive.name, "The upload")
         raise HTTPException(409 if "already exists" in sentence else 400, sentence) from error
     finally:
         _ONE_AT_A_TIME.release()

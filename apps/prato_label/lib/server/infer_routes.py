@@ -158,7 +158,8 @@ def infer_progress(request_id: str, follow: bool = False, user: User = USER) -> 
     now = inference_queue.progress(request_id)
     if now is None:
         raise HTTPException(404, f"No inference with the id {request_id[:64]!r} is waiting or running: it has finished, or never existed.")
-    return StreamingResponse(_follow(request_id), media_type="text/event-stream") if follow else now
+    # nginx would gather the events until the last of them has come
+    return StreamingResponse(_follow(request_id), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}) if follow else now
 
 
 async def _follow(request_id: str) -> AsyncIterator[str]:

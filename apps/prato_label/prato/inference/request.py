@@ -98,8 +98,9 @@ class InferenceRequest(BaseModel):
             offered = ", ".join(dict.fromkeys((*CONTRACT, *added)))
             raise RequestError(f"{unknown[0]!r:.60} is not a parameter here: use {offered}, or points [i,j,k] under {structures}.")
         kinds = [kind for kind in list_prompts() if any(params.get(field) for field in kind.fields)]
-        # of several kinds, the first counts; points of a structure are clicks, whatever else was drawn
-        unread = [*_UNREAD, *(field for kind in kinds[1:] for field in kind.fields if field not in CLICK_FIELDS)]
+        # of several kinds, the first counts, and of a mask to correct, roi alone; points of a structure are clicks, whatever else was drawn
+        used = 0 if params.get("previous") and not params.get("roi") else 1
+        unread = [*_UNREAD, *(field for kind in kinds[used:] for field in kind.fields if field not in CLICK_FIELDS)]
         warnings = [f"parameter_ignored: {name}" for name in unread if params.get(name)]
         found = {"drawn": {name: value for name, value in params.items() if name in drawn}, "warnings": warnings}
         try:

@@ -53,6 +53,11 @@ def read_mask_prompt(params: Mapping[str, Any], shape: tuple[int, ...], spacing:
     box, part = decode_part("previous", params["previous"], shape)
     if part.size and part.max() >= NUM_CLASSES:
         raise PromptError(f"previous must hold values from 0 to {NUM_CLASSES - 1}, not {part.max()}.")
+    across = slice_axis(shape, spacing)
+    if any(size < whole for axis, (size, whole) in enumerate(zip(box.size, shape)) if axis != across):
+        # what is missing of a slice would count as background, and come back as such
+        wanted = "a box from 0 to the image's size along the two axes of a slice"
+        raise PromptError(f"previous holds only a part of its slices, {list(box.bounds)}: send them whole, that is, {wanted}.")
     mask = np.zeros(shape, np.uint8, order="F")
     mask[box.slices] = part
     certain = None
@@ -62,7 +67,6 @@ def read_mask_prompt(params: Mapping[str, Any], shape: tuple[int, ...], spacing:
             raise PromptError(f"certain reaches beyond the box of previous, {list(box.bounds)}: send a previous that holds all of it.")
         certain = np.zeros(shape, bool, order="F")
         certain[where.slices] = marks > 0
-    across = slice_axis(shape, spacing)
     inside = range(box.start[across], box.stop[across])
     right, wanted = (_slices(name, params.get(name), inside) for name in ("right_slices", "propagate_to"))
     if both := {*right} & {*wanted}:

@@ -60,15 +60,18 @@ def read_points(name: str, value: Any, shape: tuple[int, ...]) -> list[tuple[int
     if not isinstance(value, (list, tuple)):
         raise PromptError(f"{name} must be a list of points [i, j, k], not {value!r:.80}.")
     # OHIF sends one bare point where there is only one
-    is_bare = len(value) == 3 and all(isinstance(v, (int, float)) for v in value)
+    is_bare = _is_point(value)
     return [_point(name, point, shape) for point in ([value] if is_bare else value)]
 
 
 def _point(name: str, value: Any, shape: tuple[int, ...]) -> tuple[int, int, int]:
-    numbers = isinstance(value, (list, tuple)) and len(value) == 3 and all(isinstance(v, (int, float)) for v in value)
-    if not numbers or not all(abs(v) < math.inf for v in value):  # of whole numbers larger than any float, too
+    if not _is_point(value) or not all(abs(v) < math.inf for v in value):  # of whole numbers larger than any float, too
         raise PromptError(f"{name} must hold points of three finite voxel indices [i, j, k], not {value!r:.80}.")
     i, j, k = (math.floor(v) for v in value)
     if not all(0 <= v < size for v, size in zip((i, j, k), shape)):
         raise PromptError(f"The point {list(value)!r:.80} of {name} lies outside the image of {'x'.join(map(str, shape))} voxels.")
     return i, j, k
+
+
+def _is_point(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) == 3 and all(type(v) in (int, float) for v in value)

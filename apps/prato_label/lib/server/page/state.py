@@ -27,7 +27,7 @@ def server_state(app: MONAILabelApp) -> dict[str, Any]:
         **{"name": info["name"], "version": info["version"], "now": int(time.time())},
         "studies": _studies(app),
         "models": {name: _model(app, name) for name in info["models"]},
-        "jobs": [*_trainings(app), *_batches(app)],
+        "jobs": _jobs(app),
         "line": {"length": len(inference_queue), "waiting_allowed": inference_queue.max_waiting},
         "requests": list(recent_requests),
         "pacs": store.pacs_state() if isinstance(store, StudiesDatastore) else None,
@@ -72,15 +72,13 @@ def _history(store: ModelStore) -> list[dict[str, Any]]:
     ]
 
 
-def _trainings(app: MONAILabelApp) -> list[dict[str, Any]]:
-    """Newest first."""
-    jobs = reversed(app.trainings.jobs()[-_JOBS:])
-    return [_job("train", job, job.as_task(app.training_stats(str(job.request.get("model", ""))))) for job in jobs]
-
-
-def _batches(app: MONAILabelApp) -> list[dict[str, Any]]:
-    """Newest first."""
-    return [_job("batch_infer", batch.job, batch.as_task()) for batch in reversed(app.batches.all()[-_JOBS:])]
+def _jobs(app: MONAILabelApp) -> list[dict[str, Any]]:
+    """Of either kind the last, newest first."""
+    trainings = [
+        _job("train", job, job.as_task(app.training_stats(str(job.request.get("model", ""))))) for job in app.trainings.jobs()[-_JOBS:]
+    ]
+    batches = [_job("batch_infer", batch.job, batch.as_task()) for batch in app.batches.all()[-_JOBS:]]
+    return sorted([*trainings, *batches], key=lambda job: str(job["start"]))[::-1]
 
 
 def _job(kind: str, job: Job, task: dict[str, Any]) -> dict[str, Any]:
