@@ -98,6 +98,17 @@ def test_the_same_request_gives_the_same_mask(predictor, heart):
     assert np.array_equal(*masks)
 
 
+@pytest.mark.parametrize("network", ["unetr", "overview_unet"])
+def test_torch_s_default_precision_changes_nothing(model_files, network, heart):
+    expected = predict(Predictor.from_files(model_files[network]), heart, BOX, return_uncertainty=True)
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = predict(Predictor.from_files(model_files[network]), heart, BOX, return_uncertainty=True)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert np.array_equal(found.mask, expected.mask) and (found.gflops, found.entropy) == (expected.gflops, expected.entropy)
+
+
 def test_several_boxes_on_different_slices(predictor, heart):
     low, high = Box((15, 5, 0), (45, 35, 1)), Box((10, 5, 3), (45, 35, 4))
     prediction = predict(predictor, heart, low, high)

@@ -50,7 +50,7 @@ class Segmenter:
     def dense_gflops(self, edge: int) -> float:
         """GFLOP of one slice in a window of ``edge`` pixels without pruning."""
         if edge not in self._dense:
-            blank, nothing = torch.zeros(1, 3, edge, edge, device=self.device), PromptBatch.empty(1, (edge, edge))
+            blank, nothing = torch.zeros(1, 3, edge, edge, dtype=torch.float32, device=self.device), PromptBatch.empty(1, (edge, edge))
             with torch.inference_mode():  # not by a CUDA graph, which would keep what is put in the place of results
                 self._dense[edge] = estimate_flops(lambda: self.network.predict(blank, ImageEmbedding(), nothing, None))
         return self._dense[edge]
@@ -132,7 +132,7 @@ class Segmenter:
         """
         edge = self.spec.window
         # not a constant image: its tokens would all be equal, and a cut among equals drops none
-        image = torch.rand((1, 3, edge, edge), generator=torch.Generator().manual_seed(0)) * 2 - 1
+        image = torch.rand((1, 3, edge, edge), dtype=torch.float32, generator=torch.Generator().manual_seed(0)) * 2 - 1
         prompts = PromptBatch.of(BoxPrompt, [[((edge / 4, edge / 4), (3 * edge / 4, 3 * edge / 4))]], (edge, edge))
         self._run(image, prompts, prune)
         gflops, times = 0.0, []

@@ -165,7 +165,7 @@ class StackSegmenter:
     def slice_cost(self, prune: str | None) -> tuple[float, float]:
         """GFLOP and ms of the network for a slice, of a small stack of noise with a box in its middle: the median of three calls."""
         count, edge = _TRIAL[0], round(_TRIAL[1] / self.spec.pixel / MULTIPLE) * MULTIPLE
-        stack = torch.rand((count, 3, edge, edge), generator=torch.Generator().manual_seed(0)) * 2 - 1
+        stack = torch.rand((count, 3, edge, edge), dtype=torch.float32, generator=torch.Generator().manual_seed(0)) * 2 - 1
         prompts = PromptBatch.of(BoxPrompt, [[((edge / 3, edge / 3), (2 * edge / 3, 2 * edge / 3))]] * count, (edge, edge))
         self._run(stack, prompts, prune)
         gflops, times = 0.0, []
@@ -250,7 +250,7 @@ class StackSegmenter:
     def dense_gflops(self, size: tuple[int, ...], runner: BatchRunner) -> float:
         """GFLOP of one slice of ``size`` pixels without pruning, estimated in a call that ``runner`` makes once."""
         if size not in self._dense:
-            blank, nothing = torch.zeros(1, 3, *size), PromptBatch.empty(1, size)
+            blank, nothing = torch.zeros(1, 3, *size, dtype=torch.float32), PromptBatch.empty(1, size)
             self._dense[size] = runner(lambda _: estimate_flops(lambda: self._run(blank, nothing, "off")))
         return self._dense[size]
 
