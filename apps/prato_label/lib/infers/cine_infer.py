@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -19,8 +19,8 @@ from prato.data.nifti import Volume
 from prato.inference.prediction import CinePrediction
 from prato.inference.request import InferenceRequest
 from prato.labelling.doubts import doubt_phase
-from prato.prompts.base import Prompt
 from prato.prompts.clicks import ClickPrompt, Stroke
+from prato.prompts.phases import CinePrompts, prompts_of_phase
 from prato.propagation.propagate import CorrectedPhases, propagate
 from prato.runtime.cancel_token import CancelToken
 
@@ -72,8 +72,7 @@ def answer(predictor: LivePredictor, device: str, cine: Cine, sent: InferenceReq
         wanted = every if wanted or (pair is None and version not in known) else (pair[0] if pair else 0,)
     cine.require(wanted)
     if strokes and len(wanted) == 1:  # else the phase that is clicked on is not known yet
-        own = prompts.get(wanted[0], ()) if isinstance(prompts, Mapping) else prompts
-        prompts = {wanted[0]: (*own, *ClickPrompt.from_strokes(strokes))}
+        prompts = {wanted[0]: (*prompts_of_phase(prompts, wanted[0]), *ClickPrompt.from_strokes(strokes))}
     prediction = predict(wanted, prompts, sent.prune)
     if len(wanted) < len(cine):
         prediction = replace(prediction, found=pair)
@@ -82,7 +81,7 @@ def answer(predictor: LivePredictor, device: str, cine: Cine, sent: InferenceReq
     shown = _shown_phase(sent, prediction)
     about: dict[str, Any] = {"mask_phase": shown}
     if shown is not None and strokes:
-        own, image = prompts.get(shown, ()) if isinstance(prompts, Mapping) else prompts, clicked_phase(cine, shown)
+        own, image = prompts_of_phase(prompts, shown), clicked_phase(cine, shown)
         mask = prediction.mask.copy(order="F")
         mask[..., shown], about["refined"] = correct_prediction(predictor, device, image, own, mask[..., shown], strokes, token)
         # its volumes and warnings anew, and the phases of end-diastole and end-systole as they were found
@@ -100,7 +99,7 @@ def _followed(
     cine: Cine,
     sent: InferenceRequest,
     slot: InferenceSlot,
-    prompts: Sequence[Prompt] | Mapping[int, Sequence[Prompt]],
+    prompts: CinePrompts,
     named: NamedPhases | None,
     corrections: CorrectedPhases,
 ) -> CineAnswer:
