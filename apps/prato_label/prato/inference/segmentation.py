@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 from typing import TypeVar
 
 import numpy as np
@@ -15,6 +16,7 @@ from prato.inference.scores import Scores, quantise
 from prato.inference.uncertainty import MeanEntropy
 from prato.pruning.record import PrunedOutput, StageRecord
 from prato.runtime.cancel_token import CancelToken
+from prato.runtime.flops import count_flops
 from prato.runtime.region_decode import RegionFeatures
 
 _T = TypeVar("_T")
@@ -90,6 +92,17 @@ class Tally:
             result.entropy = self._entropy.mean()
             if self._summaries:
                 result.summary = sum((summary * count for summary, count in self._summaries), torch.zeros(())) / slices
+
+
+def median_cost(call: Callable[[], object]) -> tuple[float, float]:
+    """GFLOP and ms of ``call``: the median of three times, after one that warms up."""
+    call()
+    gflops, seconds = 0.0, []
+    for _ in range(3):
+        start = time.perf_counter()
+        _, gflops = count_flops(call)
+        seconds.append(time.perf_counter() - start)
+    return gflops, 1000 * median(seconds)
 
 
 def timed(call: Callable[[CancelToken], _T], token: CancelToken) -> tuple[_T, float]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from prato.data.resampling import stack_neighbours
 from prato.inference.cuda_graphs import CudaGraphRunner
 from prato.inference.image_stack import ImageStack
 from prato.inference.postprocess import remove_small_components
-from prato.inference.segmentation import Segmentation, timed
+from prato.inference.segmentation import Segmentation, median_cost, timed
 from prato.inference.stack_slices import seen_beside
 from prato.inference.uncertainty import MeanEntropy, PromptSummary
 from prato.inference.window import Window
@@ -126,21 +125,12 @@ class Segmenter:
 
         Args:
             prune: as for :meth:`segment`.
-
-        Returns:
-            The time is the median of three calls after one that warms up, counted as those of a request are.
         """
         edge = self.spec.window
         # not a constant image: its tokens would all be equal, and a cut among equals drops none
         image = torch.rand((1, 3, edge, edge), dtype=torch.float32, generator=torch.Generator().manual_seed(0)) * 2 - 1
         prompts = PromptBatch.of(BoxPrompt, [[((edge / 4, edge / 4), (3 * edge / 4, 3 * edge / 4))]], (edge, edge))
-        self._run(image, prompts, prune)
-        gflops, times = 0.0, []
-        for _ in range(3):
-            start = time.perf_counter()
-            _, gflops = count_flops(lambda: self._run(image, prompts, prune))
-            times.append(time.perf_counter() - start)
-        return gflops, 1000 * median(times)
+        return median_cost(lambda: self._run(image, prompts, prune))
 
     def _slices(self, image: ImageStack, window: Window, planes: list[int]) -> Tensor:
         seen = seen_beside(image, planes)

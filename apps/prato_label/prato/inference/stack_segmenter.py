@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from copy import copy
 from functools import partial
-from statistics import median
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -17,7 +16,7 @@ from torch import Tensor
 from prato.inference.image_stack import ImageStack
 from prato.inference.native_grid import read_at_voxels
 from prato.inference.postprocess import remove_small_components
-from prato.inference.segmentation import Segmentation, Tally, timed
+from prato.inference.segmentation import Segmentation, Tally, median_cost, timed
 from prato.inference.stack_slices import LONGEST, MULTIPLE, input_size, padded_slices, seen_beside, slices_between_neighbours, split_stack
 from prato.inference.surroundings import Surroundings
 from prato.models.base import ImageEmbedding
@@ -163,17 +162,12 @@ class StackSegmenter:
             result.latency_ms["postprocess"] += 1000 * (time.perf_counter() - decoded)
 
     def slice_cost(self, prune: str | None) -> tuple[float, float]:
-        """GFLOP and ms of the network for a slice, of a small stack of noise with a box in its middle: the median of three calls."""
+        """GFLOP and ms of the network for a slice, of a small stack of noise with a box in its middle."""
         count, edge = _TRIAL[0], round(_TRIAL[1] / self.spec.pixel / MULTIPLE) * MULTIPLE
         stack = torch.rand((count, 3, edge, edge), dtype=torch.float32, generator=torch.Generator().manual_seed(0)) * 2 - 1
         prompts = PromptBatch.of(BoxPrompt, [[((edge / 3, edge / 3), (2 * edge / 3, 2 * edge / 3))]] * count, (edge, edge))
-        self._run(stack, prompts, prune)
-        gflops, times = 0.0, []
-        for _ in range(3):
-            start = time.perf_counter()
-            _, gflops = count_flops(lambda: self._run(stack, prompts, prune))
-            times.append(time.perf_counter() - start)
-        return gflops / count, 1000 * median(times) / count
+        gflops, ms = median_cost(lambda: self._run(stack, prompts, prune))
+        return gflops / count, ms / count
 
     @property
     def embedding_key(self) -> tuple[str, str]:
