@@ -22,6 +22,22 @@ from prato.runtime.region_decode import RegionFeatures
 _T = TypeVar("_T")
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked of a segmenter besides the mask.
+
+    Attributes:
+        prune: the contract's ``prune``; None for the model's plan.
+        tokens: whether to make the token-retention map. uncertainty: whether to compute entropy and summary.
+        scores: whether to keep what a network for whole stacks thought of each pixel; others keep nothing.
+    """
+
+    prune: str | None = None
+    tokens: bool = False
+    uncertainty: bool = False
+    scores: bool = False
+
+
 @dataclass
 class Segmentation:
     """A mask and what it took.
@@ -52,9 +68,9 @@ class Segmentation:
 class Tally:
     """Sums over all pieces of a stack: the share of tokens that were kept, and the uncertainty, where that is wanted."""
 
-    def __init__(self, with_uncertainty: bool, with_scores: bool = False) -> None:
-        self._scores: list[Scores] | None = [] if with_scores else None
-        self._entropy = MeanEntropy() if with_uncertainty else None
+    def __init__(self, wanted: Wanted) -> None:
+        self._scores: list[Scores] | None = [] if wanted.scores else None
+        self._entropy = MeanEntropy() if wanted.uncertainty else None
         self._kept: dict[str, float] = {}
         self._summaries: list[tuple[Tensor, int]] = []
 

@@ -16,7 +16,7 @@ from prato.data.resampling import stack_neighbours
 from prato.inference.cuda_graphs import CudaGraphRunner
 from prato.inference.image_stack import ImageStack
 from prato.inference.postprocess import remove_small_components
-from prato.inference.segmentation import Segmentation, median_cost, timed
+from prato.inference.segmentation import Segmentation, Wanted, median_cost, timed
 from prato.inference.stack_slices import seen_beside
 from prato.inference.uncertainty import MeanEntropy, PromptSummary
 from prato.inference.window import Window
@@ -64,10 +64,7 @@ class Segmenter:
         image: ImageStack,
         prompts: Sequence[Prompt],
         focus: Box,
-        *,
-        prune: str | None,
-        return_tokens: bool,
-        return_uncertainty: bool,
+        wanted: Wanted,
         runner: BatchRunner,
     ) -> Segmentation:
         """Segment the slices that ``prompts`` reach, but for blank ones, unless these alone are reached.
@@ -75,9 +72,6 @@ class Segmenter:
         Args:
             prompts: at least one, inside the image.
             focus: in voxels of ``image.volume``; its in-plane centre is the window's centre.
-            prune: the contract's ``prune``; None for the model's plan.
-            return_tokens: whether to make the token-retention map.
-            return_uncertainty: whether to compute entropy and summary.
             runner: makes the calls of the network.
 
         Raises:
@@ -94,12 +88,12 @@ class Segmenter:
         per_slice = [[prompt for prompt, box in zip(prompts, boxes) if box.start[2] <= k < box.stop[2]] for k in planes]
         prepared = time.perf_counter()
         outputs, gflops, computing = [], 0.0, 0.0  # the runner may have to wait: that is no computing
-        summary = PromptSummary(self.network, self.plan if return_uncertainty else None)
+        summary = PromptSummary(self.network, self.plan if wanted.uncertainty else None)
         for part in minibatches(len(planes)):
             drawn = [per_slice[n] for n in part]
             batch = PromptBatch.from_voxels(drawn, (window.size,) * 2, image.axes, window.scale, window.corner)
             embed = partial(self._embed, image, window, tuple(planes[part.start : part.stop]))
-            run = partial(self._run, slices[part.start : part.stop], batch, prune, embed)
+            run = partial(self._run, slices[part.start : part.stop], batch, wanted.prune, embed)
             ((output, heard), cost), seconds = runner(partial(timed, partial(count_flops, partial(summary.listen, run))))
             outputs.append(output)
             summary.add(heard)
@@ -107,8 +101,8 @@ class Segmenter:
         predicted = time.perf_counter()
         logits = torch.cat([output.logits for output in outputs])
         mask = remove_small_components(self._mask(volume, window, planes, logits))
-        result = Segmentation(mask, self._tokens(volume, window, planes, outputs) if return_tokens else None, _kept(outputs), gflops)
-        if return_uncertainty:
+        result = Segmentation(mask, self._tokens(volume, window, planes, outputs) if wanted.tokens else None, _kept(outputs), gflops)
+        if wanted.uncertainty:
             entropy = MeanEntropy()
             entropy.add(logits, torch.cat([output.token_map() for output in outputs]) == 1)
             result.entropy = entropy.mean()
@@ -124,7 +118,7 @@ class Segmenter:
         """GFLOP and ms of the network on one slice of noise, alone: in the middle of its window a box half as wide.
 
         Args:
-            prune: as for :meth:`segment`.
+            prune: the contract's ``prune``; None for the model's plan.
         """
         edge = self.spec.window
         # not a constant image: its tokens would all be equal, and a cut among equals drops none

@@ -16,7 +16,7 @@ from torch import Tensor
 from prato.inference.image_stack import ImageStack
 from prato.inference.native_grid import read_at_voxels
 from prato.inference.postprocess import remove_small_components
-from prato.inference.segmentation import Segmentation, Tally, median_cost, timed
+from prato.inference.segmentation import Segmentation, Tally, Wanted, median_cost, timed
 from prato.inference.stack_slices import LONGEST, MULTIPLE, input_size, padded_slices, seen_beside, slices_between_neighbours, split_stack
 from prato.inference.surroundings import Surroundings
 from prato.models.base import ImageEmbedding
@@ -85,18 +85,14 @@ class StackSegmenter:
         image: ImageStack,
         prompts: Sequence[Prompt],
         focus: Box,
-        *,
-        prune: str | None,
-        return_tokens: bool,
-        return_uncertainty: bool,
-        keep_scores: bool = False,
+        wanted: Wanted,
         runner: BatchRunner,
     ) -> Segmentation:
         """Segment the slices that ``prompts`` reach, blank ones only if there are no others; without one that locates, those of ``focus``.
 
         Args:
             focus: in voxels of ``image.volume``.
-            prune, return_tokens, return_uncertainty, runner: as for :meth:`Segmenter.segment`. keep_scores: whether to return scores.
+            runner: as for :meth:`Segmenter.segment`.
 
         Raises:
             CancelledError: ``runner`` was cancelled.
@@ -108,14 +104,14 @@ class StackSegmenter:
         planes = sorted(reached.intersection(image.filled) or reached)
         native, resampled, size = image.volume.array.shape, image.slices(self.spec.pixel).shape[1:], input_size(image, self.spec.pixel)
         scale = [pixels / voxels for pixels, voxels in zip(resampled, native)]
-        result = Segmentation(np.zeros(native, np.uint8, order="F"), np.zeros(native, np.float32) if return_tokens else None)
+        result = Segmentation(np.zeros(native, np.uint8, order="F"), np.zeros(native, np.float32) if wanted.tokens else None)
         result.latency_ms = {"preprocess": 1000 * (time.perf_counter() - start), "network": 0.0, "postprocess": 0.0}
-        tally = Tally(return_uncertainty, keep_scores)
+        tally = Tally(wanted)
         for piece in split_stack(seen_beside(image, planes)):
             if rows := [k for k in planes if k in piece]:
                 drawn = [[prompt for prompt, box in zip(prompts, boxes) if box.start[2] <= k < box.stop[2]] for k in rows]
                 batch = PromptBatch.from_voxels(drawn, size, image.axes, scale)
-                self._segment_piece(image, piece, rows, batch, prune, runner, result, tally)
+                self._segment_piece(image, piece, rows, batch, wanted.prune, runner, result, tally)
         finished = time.perf_counter()
         result.mask = remove_small_components(result.mask)
         tally.write_to(result, len(planes))
