@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from copy import copy
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 from prato.inference.image_stack import ImageStack
 from prato.inference.native_grid import read_at_voxels
 from prato.inference.postprocess import remove_small_components
-from prato.inference.segmentation import Segmentation, Tally, Wanted, median_cost, timed
+from prato.inference.segmentation import Segmentation, Tally, Wanted, compute, median_cost
 from prato.inference.stack_slices import LONGEST, MULTIPLE, input_size, padded_slices, seen_beside, slices_between_neighbours, split_stack
 from prato.inference.surroundings import Surroundings
 from prato.models.base import ImageEmbedding
@@ -33,8 +33,6 @@ from prato.runtime.flops import count_flops, estimate_flops
 from prato.runtime.fused_conv_bn import fuse_batch_norms
 from prato.runtime.precision import inference
 from prato.runtime.region_decode import RegionFeatures
-
-_T = TypeVar("_T")
 
 #: Size of the stack of noise that costs are measured on: slices, and mm along both sides.
 _TRIAL = (4, 240.0)
@@ -106,15 +104,15 @@ class StackSegmenter:
         scale = [pixels / voxels for pixels, voxels in zip(resampled, native)]
         result = Segmentation(np.zeros(native, np.uint8, order="F"), np.zeros(native, np.float32) if wanted.tokens else None)
         result.latency_ms = {"preprocess": 1000 * (time.perf_counter() - start), "network": 0.0, "postprocess": 0.0}
-        tally = Tally(wanted)
+        tally = Tally(result, wanted)
         for piece in split_stack(seen_beside(image, planes)):
             if rows := [k for k in planes if k in piece]:
                 drawn = [[prompt for prompt, box in zip(prompts, boxes) if box.start[2] <= k < box.stop[2]] for k in rows]
                 batch = PromptBatch.from_voxels(drawn, size, image.axes, scale)
-                self._segment_piece(image, piece, rows, batch, wanted.prune, runner, result, tally)
+                self._segment_piece(image, piece, rows, batch, wanted.prune, runner, tally)
         finished = time.perf_counter()
         result.mask = remove_small_components(result.mask)
-        tally.write_to(result, len(planes))
+        tally.finish(len(planes))
         result.latency_ms["postprocess"] += 1000 * (time.perf_counter() - finished)
         result.gflops_dense = self.dense_gflops(size, runner) * len(planes)
         return result
@@ -127,16 +125,9 @@ class StackSegmenter:
         prompts: PromptBatch,
         prune: str | None,
         runner: BatchRunner,
-        result: Segmentation,
         tally: Tally,
     ) -> None:
-        """Write to ``result`` and ``tally`` what is found in the slices ``planes`` of the ``piece`` that they belong to."""
-
-        def compute(call: Callable[[], _T]) -> _T:
-            (found, cost), seconds = runner(partial(timed, partial(count_flops, call)))  # the runner may have to wait: that is no computing
-            result.gflops += cost
-            result.latency_ms["network"] += 1000 * seconds
-            return found
+        """Tell ``tally`` what is found in the slices ``planes`` of the ``piece`` that they belong to."""
 
         def encode() -> _Encoded:
             """What the network makes of the ``piece`` without a prompt is made now or at hand."""
@@ -148,14 +139,14 @@ class StackSegmenter:
                 parts = self.network.encode_regions([slices], tokens.unsqueeze(0), [prompts], [chosen.region])
                 return _Encoded(chosen, parts, _summarise(tokens, chosen.stages[0]) if chosen.stages else None)
 
-        (region, places, stages), parts, summary = compute(encode)
+        (region, places, stages), parts, summary = compute(encode, runner, [tally.result])
         tally.add_stages(stages, summary, len(planes))
         for rows, decode in self.network.decode_parts(parts, region.cells, places):
-            logits = RegionFeatures(compute(partial(self.decode, decode)), region)
+            logits = RegionFeatures(compute(partial(self.decode, decode), runner, [tally.result]), region)
             decoded = time.perf_counter()
             tally.add_scores(logits, image.slices(self.spec.pixel).shape[1:], planes[rows])
-            self._write(result, image, planes[rows], logits, tuple(stage.select(rows) for stage in stages), tally)
-            result.latency_ms["postprocess"] += 1000 * (time.perf_counter() - decoded)
+            self._write(image, planes[rows], logits, tuple(stage.select(rows) for stage in stages), tally)
+            tally.result.latency_ms["postprocess"] += 1000 * (time.perf_counter() - decoded)
 
     def slice_cost(self, prune: str | None) -> tuple[float, float]:
         """GFLOP and ms of the network for a slice, of a small stack of noise with a box in its middle."""
@@ -216,16 +207,9 @@ class StackSegmenter:
                 torch.cuda.synchronize(self.device)
             return output
 
-    def _write(
-        self,
-        result: Segmentation,
-        image: ImageStack,
-        planes: list[int],
-        logits: RegionFeatures,
-        stages: tuple[StageRecord, ...],
-        tally: Tally,
-    ) -> None:
-        """Write what was found in the slices ``planes``."""
+    def _write(self, image: ImageStack, planes: list[int], logits: RegionFeatures, stages: tuple[StageRecord, ...], tally: Tally) -> None:
+        """Write what was found in the slices ``planes`` to the tally's result."""
+        result = tally.result
         pixels, native = image.slices(self.spec.pixel).shape[1:], image.volume.array.shape[:2]
         read, voxels = read_at_voxels(logits, pixels, native)
         result.mask[(*voxels, planes)] = read.max(1).indices.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
