@@ -25,7 +25,7 @@ from prato.models.checkpoint import ModelSpec, channels_last
 from prato.prompts.base import Prompt
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import Box, BoxPrompt
-from prato.pruning.plan import PruningPlan
+from prato.pruning.plan import PruningPlan, requested_plan
 from prato.pruning.record import PrunedOutput
 from prato.runtime.batch_runner import BatchRunner, minibatches
 from prato.runtime.flops import count_flops, estimate_flops
@@ -143,7 +143,7 @@ class Segmenter:
         self, slices: Tensor, prompts: PromptBatch, prune: str | None, embed: Callable[[Tensor, PruningPlan], ImageEmbedding] | None = None
     ) -> PrunedOutput:
         """The network on ``slices``; ``embed`` encodes them without a prompt, or knows what came of it before."""
-        plan = self.plan.with_override(prune) if self.plan is not None else None
+        plan = requested_plan(self.plan, prune)
         slices = slices.to(self.device).contiguous(memory_format=torch.channels_last)
         if plan is None or prompts.is_empty:
             output = self._predicting.predict(slices, ImageEmbedding(), prompts, None)

@@ -24,6 +24,7 @@ from prato.models.overview_region import ChosenRegion
 from prato.prompts.base import Prompt
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import Box
+from prato.pruning.plan import requested_plan
 from prato.pruning.record import StageRecord
 from prato.runtime.batch_runner import BatchRunner
 from prato.runtime.precision import inference
@@ -123,7 +124,7 @@ class StackBatch:
     def _choose(self, jobs: list[_Job], prune: str | None) -> None:
         """Where each of ``jobs``, of equally many slices, is computed."""
         segmenter = self._segmenter
-        plan = segmenter.plan.with_override(prune) if segmenter.plan is not None else None
+        plan = requested_plan(segmenter.plan, prune)
 
         def choose() -> list[ChosenRegion]:
             with inference(segmenter.device):

@@ -27,6 +27,7 @@ from prato.models.overview_region import ChosenRegion, heart_region
 from prato.prompts.base import Prompt
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import Box, BoxPrompt
+from prato.pruning.plan import requested_plan
 from prato.pruning.record import PrunedOutput, StageRecord
 from prato.runtime.batch_runner import BatchRunner
 from prato.runtime.flops import count_flops, estimate_flops
@@ -132,7 +133,7 @@ class StackSegmenter:
         def encode() -> _Encoded:
             """What the network makes of the ``piece`` without a prompt is made now or at hand."""
             with inference(self.device):
-                plan = self.plan.with_override(prune) if self.plan is not None else None
+                plan = requested_plan(self.plan, prune)
                 tokens = self.embedding(image, piece).select([piece.index(k) for k in planes]).tokens
                 slices = slices_between_neighbours(image, self.spec.pixel, planes).to(self.device)
                 (chosen,) = self.network.choose_regions(tuple(slices.shape[2:]), tokens.unsqueeze(0), [prompts], plan)
@@ -200,7 +201,7 @@ class StackSegmenter:
     def _run(self, slices: Tensor, prompts: PromptBatch, prune: str | None) -> PrunedOutput:
         """All that the network does with a stack that is an image by itself."""
         with inference(self.device):
-            plan = self.plan.with_override(prune) if self.plan is not None else None
+            plan = requested_plan(self.plan, prune)
             slices = slices.to(self.device)
             output: PrunedOutput = self.network.predict(slices, self.network.encode_image(slices, plan), prompts, plan)
             if self.device.type == "cuda":

@@ -159,3 +159,8 @@ class PruningPlan:
         """How many of ``living`` tokens a plan with a percentile keeps at a stage, before those that it protects."""
         # the small term keeps what is whole but for rounding from becoming one more; in single precision rounding would be larger than that
         return torch.ceil(living.double() * (100.0 - (self.percentile or 0.0)) / 100.0 - 1e-6).clamp_min(1)
+
+
+def requested_plan(plan: PruningPlan | None, prune: str | None) -> PruningPlan | None:
+    """What a request with that ``prune`` is pruned by, see :meth:`PruningPlan.with_override`; nothing where a model has no ``plan``."""
+    return None if plan is None else plan.with_override(prune)
