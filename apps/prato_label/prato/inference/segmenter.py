@@ -16,7 +16,7 @@ from prato.data.resampling import stack_neighbours
 from prato.inference.cuda_graphs import CudaGraphRunner
 from prato.inference.image_stack import ImageStack
 from prato.inference.postprocess import remove_small_components
-from prato.inference.segmentation import Segmentation, Wanted, median_cost, timed
+from prato.inference.segmentation import Segmentation, Wanted, compute, median_cost
 from prato.inference.stack_slices import seen_beside
 from prato.inference.uncertainty import MeanEntropy, PromptSummary
 from prato.inference.window import Window
@@ -28,7 +28,7 @@ from prato.prompts.box import Box, BoxPrompt
 from prato.pruning.plan import PruningPlan, requested_plan
 from prato.pruning.record import PrunedOutput
 from prato.runtime.batch_runner import BatchRunner, minibatches
-from prato.runtime.flops import count_flops, estimate_flops
+from prato.runtime.flops import estimate_flops
 
 
 class Segmenter:
@@ -86,32 +86,30 @@ class Segmenter:
         window = Window.for_boxes(boxes, focus, volume.array.shape, volume.spacing, spec.pixel, spec.window, spec.centre)
         slices = self._slices(image, window, planes)
         per_slice = [[prompt for prompt, box in zip(prompts, boxes) if box.start[2] <= k < box.stop[2]] for k in planes]
-        prepared = time.perf_counter()
-        outputs, gflops, computing = [], 0.0, 0.0  # the runner may have to wait: that is no computing
+        result = Segmentation(np.zeros(0, np.uint8), None, latency_ms={"preprocess": 1000 * (time.perf_counter() - start), "network": 0.0})
+        outputs = []
         summary = PromptSummary(self.network, self.plan if wanted.uncertainty else None)
         for part in minibatches(len(planes)):
             drawn = [per_slice[n] for n in part]
             batch = PromptBatch.from_voxels(drawn, (window.size,) * 2, image.axes, window.scale, window.corner)
             embed = partial(self._embed, image, window, tuple(planes[part.start : part.stop]))
             run = partial(self._run, slices[part.start : part.stop], batch, wanted.prune, embed)
-            ((output, heard), cost), seconds = runner(partial(timed, partial(count_flops, partial(summary.listen, run))))
+            output, heard = compute(partial(summary.listen, run), runner, [result])
             outputs.append(output)
             summary.add(heard)
-            gflops, computing = gflops + cost, computing + seconds
         predicted = time.perf_counter()
         logits = torch.cat([output.logits for output in outputs])
-        mask = remove_small_components(self._mask(volume, window, planes, logits))
-        result = Segmentation(mask, self._tokens(volume, window, planes, outputs) if wanted.tokens else None, _kept(outputs), gflops)
+        result.mask = remove_small_components(self._mask(volume, window, planes, logits))
+        result.tokens = self._tokens(volume, window, planes, outputs) if wanted.tokens else None
+        result.kept_fraction = _kept(outputs)
         if wanted.uncertainty:
             entropy = MeanEntropy()
             entropy.add(logits, torch.cat([output.token_map() for output in outputs]) == 1)
             result.entropy = entropy.mean()
             result.summary = summary.mean()
-        done = time.perf_counter()
+        result.latency_ms["postprocess"] = 1000 * (time.perf_counter() - predicted)
         known = self._dense.get(window.size)
         result.gflops_dense = (runner(lambda _: self.dense_gflops(window.size)) if known is None else known) * len(planes)
-        seconds_by_step = {"preprocess": prepared - start, "network": computing, "postprocess": done - predicted}
-        result.latency_ms = {step: 1000 * seconds for step, seconds in seconds_by_step.items()}
         return result
 
     def slice_cost(self, prune: str | None) -> tuple[float, float]:
