@@ -24,7 +24,7 @@ from prato.models.overview_region import (
     cut_tokens,
     cut_window,
     decoded_tokens,
-    prompted_boxes,
+    prompted_box,
     relevant_tokens,
     token_slices,
 )
@@ -143,7 +143,7 @@ class OverviewNetwork(PrunableNetwork):
         if plan is None:
             return [ChosenRegion.whole(size, tokens.shape[1])] * len(tokens)
         chosen = []
-        boxes, has_box = prompted_boxes(prompts, tokens.device)
+        boxes, has_box = map(torch.cat, zip(*(prompted_box(of_stack, tokens.device) for of_stack in prompts)))
         for relevance, of_stack in zip(self.heart_relevance(tokens, boxes, has_box), prompts):
             keep = relevant_tokens(relevance, plan)
             grid = tuple(keep.shape[1:])
@@ -176,7 +176,7 @@ class OverviewNetwork(PrunableNetwork):
         corner = torch.tensor([region.start for region in regions], device=device)
         windows = torch.cat([cut_window(image, region, self.multiple) for image, region in zip(images, regions)])
         parts = [part.contiguous(memory_format=torch.channels_last) for part in windows.split(slices_at_once(cells, device))]
-        boxes, has_box = prompted_boxes(prompts, device)
+        boxes, has_box = map(torch.cat, zip(*(prompted_box(of_stack, device) for of_stack in prompts)))
         return list(map(EncodedPart, parts, self._encode_windows(parts, self._hints(seen, boxes, has_box, corner))))
 
     def decode_parts(
@@ -215,7 +215,7 @@ class OverviewNetwork(PrunableNetwork):
     def find_heart(self, embedding: ImageEmbedding, plan: PruningPlan) -> Tensor:
         """float (S, H / 8, W / 8): sigmoid(relevance) of the tokens that stay without any prompt, 0 of those that leave."""
         tokens = embedding.tokens.unsqueeze(0)
-        box, has_box = prompted_boxes([None], tokens.device)
+        box, has_box = prompted_box(None, tokens.device)
         relevance = self.heart_relevance(tokens, box, has_box)[0]
         return torch.sigmoid(relevance) * relevant_tokens(relevance, plan)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -48,17 +47,14 @@ class ChosenRegion(NamedTuple):
         return cls(region := Region.whole(size), (Region.whole(token_grid(region)),) * slices, ())
 
 
-def prompted_boxes(prompts: Sequence[PromptBatch | None], device: torch.device) -> tuple[Tensor, Tensor]:
-    """The box round all prompts on each of B stacks that locate the heart, float32 (B, 2, 2) in pixels, any box without such prompts; and
-    bool (B,), whether there are any."""
-    boxes, has_box = [], []
-    for of_stack in prompts:
-        places = [group.coordinates for group in of_stack.groups if group.kind.locates] if of_stack else []
-        has_box.append(bool(places))
-        low = torch.stack([at.amin((0, 1)) for at in places]).amin(0) if places else torch.zeros(2)
-        high = torch.stack([at.amax((0, 1)) for at in places]).amax(0) if places else torch.full((2,), float(TOKEN))
-        boxes.append(torch.stack([low, high]).to(device, torch.float32))
-    return torch.stack(boxes), torch.tensor(has_box, device=device)
+def prompted_box(prompts: PromptBatch | None, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The box round all prompts that locate the heart, float32 (1, 2, 2) in pixels, and bool (1,), whether there are any."""
+    places = [group.coordinates for group in prompts.groups if group.kind.locates] if prompts else []
+    if not places:
+        return torch.tensor([[[0.0, 0.0], [float(TOKEN), float(TOKEN)]]], device=device), torch.zeros(1, dtype=torch.bool, device=device)
+    low = torch.stack([at.amin((0, 1)) for at in places]).amin(0)
+    high = torch.stack([at.amax((0, 1)) for at in places]).amax(0)
+    return torch.stack([low, high]).unsqueeze(0).to(device), torch.ones(1, dtype=torch.bool, device=device)
 
 
 def relevant_tokens(relevance: Tensor, plan: PruningPlan, share: float = 1.0) -> Tensor:
