@@ -25,9 +25,6 @@ from prato.training.stack_trainer import Recipe
 from scripts.research.baselines.loss import BaselineLoss
 from scripts.research.baselines.method import Teacher
 
-#: Shares of training with "engine" recipes at which the plan is, beside itself, what a request may choose (``prato.training.trainer``).
-_LEVELS = ((0.60, None), (0.72, "off"), (0.82, "25"), (0.94, "50"), (1.0, "75"))
-
 
 @dataclass
 class PaperRow:
@@ -126,7 +123,7 @@ class RowLoss:
         if not self.row.engine:
             return plan
         choice = float(torch.rand((), generator=torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + self.step)))
-        return plan.with_override(next(level for limit, level in _LEVELS if choice < limit))
+        return plan.with_random_override(choice)
 
 
 @torch.inference_mode()

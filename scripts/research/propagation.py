@@ -38,7 +38,7 @@ from prato.inference.stack_segmenter import StackSegmenter
 from prato.models.checkpoint import load_model
 from prato.models.registry import DEFAULT_MODEL
 from prato.propagation.propagate import Motion, Moved, Propagation, Trust
-from prato.training.fine_tuning import LEARNING_RATE, TrainingParameters, fine_tune
+from prato.training.fine_tuning import LEARNING_RATE, FineTuning, TrainingParameters, fine_tune
 from prato.training.progress import TrainingProgress
 from scripts.common.arguments import HelpFormatter, positive_int, refused_in_one_sentence, seed_number, table_file
 from scripts.common.labelled import group_by_patient, require_labelled_studies
@@ -109,7 +109,7 @@ def tuned(predictor: Predictor, example: Example, keys: list[int], folder: Path)
     cases: list[TrainingCase] = [case for file in files if (case := load_training_case(file, spec.pixel)) is not None]
     progress = TrainingProgress(folder / "progress.json", 1, _STEPS, 0.0)
     parameters = TrainingParameters(max_steps=_STEPS)
-    found = fine_tune(network, spec, parameters, cases, cases, LEARNING_RATE, progress, folder / "state.pt", {}, lambda: True)
+    found = fine_tune(network, FineTuning(spec, parameters, cases, cases, LEARNING_RATE, progress, folder / "state.pt"))
     (folder / "state.pt").unlink(missing_ok=True)
     return Predictor(StackSegmenter(found, spec, version, predictor.segmenter.device))
 

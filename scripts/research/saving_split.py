@@ -40,6 +40,8 @@ def main() -> None:
     with refused_in_one_sentence(parser):
         stacks, device, made = begin(given)
         own = load_trained(given.queue_out / given.training, device)
+        if not hasattr(own.network, "choose_region"):
+            raise ValueError(f"{given.training} has no overview to choose a region by: name a training that has one.")
     boxes = (BoxCondition.tight, BoxCondition.none)
     calls = [(name, box) for name in WAYS for box in boxes if not (box is BoxCondition.none and name.startswith("crop"))]
     for name, box in calls:  # whatever is made at the first call

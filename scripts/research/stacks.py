@@ -95,9 +95,15 @@ class Trained:
 
 
 def load_trained(folder: Path, device: torch.device) -> Trained:
-    """The training that ``folder`` is of, as :func:`~scripts.research.queue_weights.read_weights` finds it; raises what that does."""
+    """The training that ``folder`` is of, as :func:`~scripts.research.queue_weights.read_weights` finds it.
+
+    Raises:
+        FileNotFoundError: there is none. ValueError: it trained a row of the paper's tables, whose networks take no stacks.
+    """
     stored = read_weights(folder)
     entry, recipe = stored["entry"], stored["recipe"]
+    if "row" in entry:
+        raise ValueError(f"{folder.name} is a row of the paper's tables: name trainings of scripts/research/training_queue/queue.yaml.")
     network = build_model(entry["network"], **entry["arguments"])
     network.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in stored["weights"].items()})
     network = network.to(device).to(memory_format=torch.channels_last).eval()

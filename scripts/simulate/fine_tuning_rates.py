@@ -28,7 +28,7 @@ from prato.data.studies import StudyFile, find_labelled_studies
 from prato.models.checkpoint import load_model, read_spec, save_model
 from prato.models.registry import DEFAULT_MODEL
 from prato.retraining.comparison import measure_dice
-from prato.training.fine_tuning import LEARNING_RATE, TrainingParameters, choose_rate, fine_tune
+from prato.training.fine_tuning import LEARNING_RATE, FineTuning, TrainingParameters, choose_rate, fine_tune
 from prato.training.progress import TrainingProgress
 from scripts.common.arguments import MAX_SEED
 from scripts.common.model_files import model_file
@@ -122,7 +122,8 @@ def _train(start: Path, cases: Sequence[TrainingCase], rate: float, steps: int, 
             bar.update()
             return True
 
-        trained = fine_tune(network, spec, parameters, cases, cases[:1], rate, progress, folder / "state.pt", {}, advance)
+        job = FineTuning(spec, parameters, cases, cases[:1], rate, progress, folder / "state.pt", should_continue=advance)
+        trained = fine_tune(network, job)
     (folder / "state.pt").unlink(missing_ok=True)
     candidate = folder / "candidate.safetensors"
     save_model(candidate, trained, spec)

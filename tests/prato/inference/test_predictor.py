@@ -98,6 +98,17 @@ def test_the_same_request_gives_the_same_mask(predictor, heart):
     assert np.array_equal(*masks)
 
 
+@pytest.mark.parametrize("network", ["unetr", "overview_unet"])
+def test_torch_s_default_precision_changes_nothing(model_files, network, heart):
+    expected = predict(Predictor.from_files(model_files[network]), heart, BOX, return_uncertainty=True)
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = predict(Predictor.from_files(model_files[network]), heart, BOX, return_uncertainty=True)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert np.array_equal(found.mask, expected.mask) and (found.gflops, found.entropy) == (expected.gflops, expected.entropy)
+
+
 def test_several_boxes_on_different_slices(predictor, heart):
     low, high = Box((15, 5, 0), (45, 35, 1)), Box((10, 5, 3), (45, 35, 4))
     prediction = predict(predictor, heart, low, high)
@@ -127,7 +138,7 @@ def test_a_box_wider_than_the_window_is_searched_for_the_heart(model_files, hear
     segment = predictor.segmenter.segment
     monkeypatch.setattr(predictor.locator, "propose", lambda image, runner: (Box((8, 5, 0), (20, 20, 5)), 0.0))
     monkeypatch.setattr(
-        predictor.segmenter, "segment", lambda image, prompts, focus, **more: seen.append(focus) or segment(image, prompts, focus, **more)
+        predictor.segmenter, "segment", lambda image, prompts, focus, *more: seen.append(focus) or segment(image, prompts, focus, *more)
     )
     prediction = predict(predictor, wide, Box((10, 0, 0), (60, 50, 5)))
     assert seen[0] == Box((10, 5, 0), (20, 20, 5))
@@ -152,7 +163,7 @@ def test_a_box_beside_the_heart_is_not_what_a_window_is_cut_for(model_files, hea
     predictor = Predictor.from_files(model_files["unetr"], model_files["overview_unet"])
     seen = []
 
-    def segment(image, prompts, focus, **more):
+    def segment(image, prompts, focus, *more):
         seen.append(([prompt.box for prompt in prompts], focus))
         mask = np.zeros(image.volume.array.shape, np.uint8)
         mask[20:30, 10:20, 2] = 2
@@ -248,7 +259,7 @@ def test_warnings_say_what_is_wrong_with_the_box(target, expected):
     ],
 )
 def test_a_box_round_points_that_nobody_drew_is_neither_too_small_nor_too_large(predictor, heart, target, expected, monkeypatch):
-    monkeypatch.setattr(predictor.segmenter, "segment", lambda *_, **__: Segmentation(mask_with(target), None))
+    monkeypatch.setattr(predictor.segmenter, "segment", lambda *_: Segmentation(mask_with(target), None))
     predictor.set_image(heart)
     points = PointsPrompt.from_request({"LV": [[30, 20, 2]]}, heart.array.shape, heart.spacing)
     assert [name for name in predictor.predict(points).warnings if name.startswith("box_")] == expected
@@ -260,9 +271,7 @@ def test_an_empty_mask_means_the_box_missed():
 
 @pytest.mark.parametrize("boxes", [(), (BOX,)])
 def test_an_empty_mask_is_warned_of_whatever_was_drawn(predictor, heart, boxes, monkeypatch):
-    monkeypatch.setattr(
-        predictor.segmenter, "segment", lambda image, *_, **__: Segmentation(np.zeros(image.volume.array.shape, np.uint8), None)
-    )
+    monkeypatch.setattr(predictor.segmenter, "segment", lambda image, *_: Segmentation(np.zeros(image.volume.array.shape, np.uint8), None))
     assert "mask_is_empty" in predict(predictor, heart, *boxes).warnings
 
 

@@ -54,12 +54,12 @@ class TwoConvolutions(PrunableNetwork):
 
     def encode(self, image: Tensor, embedding: ImageEmbedding, pruning: PromptedPruning) -> EncoderOutput:
         x = self.embed(image)
-        grid = tuple(x.shape[2:])
-        tokens, alive = x.flatten(2).transpose(1, 2), pruning.start(grid)
-        record = pruning.prune("block 1", grid, pruning.score(1, tokens, grid, alive), alive)
-        gate = pruning.gate(record.relevance, record.alive, alive, None)
-        kept = record.alive.to(x.dtype) if gate is None else gate
-        return EncoderOutput({1: x * kept.unflatten(1, grid).unsqueeze(1)}, tuple(pruning.stages))
+        tokens, living = x.flatten(2).transpose(1, 2), pruning.start(tuple(x.shape[2:]), x.dtype)
+        score = pruning.score(1, tokens, living)
+        living = pruning.prune(score, living)
+        pruning.record("block 1", score, living)
+        kept = living.alive.to(x.dtype) if living.gate is None else living.gate
+        return EncoderOutput({1: x * kept.unsqueeze(1)}, tuple(pruning.stages))
 
     def decode(self, image: Tensor, encoded: EncoderOutput, region: Region) -> Tensor:
         return self.head(encoded.features[1])

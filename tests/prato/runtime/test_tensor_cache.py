@@ -6,7 +6,7 @@ import weakref
 import pytest
 import torch
 
-from prato.models import swin_block
+from prato.models import swin_windows
 from prato.runtime.tensor_cache import cached_tensors
 
 
@@ -37,7 +37,7 @@ def test_what_was_asked_for_longest_ago_goes_first(several):
 def test_the_masks_of_large_volumes_do_not_pile_up():
     masks = []
     for n in range(1, 7):  # 16 MB and more each
-        masks.append(weakref.ref(swin_block._shift_mask((7, 14, 70 * n), (7, 7, 7), (3, 3, 3), torch.device("cpu"))))
+        masks.append(weakref.ref(swin_windows._shift_mask((7, 14, 70 * n), (7, 7, 7), (3, 3, 3), torch.device("cpu"))))
     gc.collect()
-    assert sum(mask().nbytes for mask in masks if mask() is not None) <= swin_block._MAX_BYTES
+    assert sum(mask().nbytes for mask in masks if mask() is not None) <= swin_windows._MAX_BYTES
     assert masks[0]() is None and masks[-1]() is not None

@@ -138,6 +138,29 @@ def test_every_network_and_way_is_measured_drawn_and_told(trained, tmp_path, mon
     assert "| tight | off |" in saving_table(rows)
 
 
+@pytest.mark.parametrize(
+    ("script", "option", "entry", "said"),
+    [
+        (front, "--only", {"row": {"edge": 128}, "network": "unetr", "arguments": {}}, "named is a row of the paper's tables"),
+        (saving_split, "--training", {"row": {"edge": 128}, "network": "unetr", "arguments": {}}, "named is a row of the paper's tables"),
+        (saving_split, "--training", ENTRIES["unet"], "named has no overview"),
+    ],
+)
+def test_a_training_that_cannot_be_measured_is_refused_in_one_sentence(script, option, entry, said, tmp_path, monkeypatch, capsys):
+    (tmp_path / "named").mkdir()
+    weights = build_model(entry["network"], **entry["arguments"]).state_dict() if "row" not in entry else {}
+    recipe = {"steps": 2, "stacks": 1, "depth": 2, "seed": 0}
+    torch.save({"weights": weights, "entry": entry, "recipe": recipe}, tmp_path / "named" / "weights.pt")
+    save_packed(tmp_path / "cases.zip", CASES[1:])
+    (tmp_path / "split.json").write_text(json.dumps({"validation": ["b"]}))
+    files = ["--packed", tmp_path / "cases.zip", "--split", tmp_path / "split.json", "--queue-out", tmp_path, "--out", tmp_path / "out.csv"]
+    monkeypatch.setattr("sys.argv", ["script.py", *map(str, files), option, "named"])
+    with pytest.raises(SystemExit) as ended:
+        script.main()
+    [line] = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 2 and said in line and not (tmp_path / "out.csv").exists()
+
+
 @pytest.mark.slow
 def test_what_runs_on_lent_machines_imports_nothing_that_they_have_not_got():
     absent = ["typer", "pydantic", "nibabel", "SimpleITK", "monailabel"]

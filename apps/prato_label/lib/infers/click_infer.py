@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -21,6 +21,7 @@ from prato.prompts.base import Prompt
 from prato.prompts.box import Box
 from prato.prompts.clicks import Stroke
 from prato.prompts.mask_prompt import MaskPrompt, encode_part
+from prato.prompts.phases import prompts_of_phase
 from prato.refinement.refiner import Refinement, Refiner
 from prato.runtime.cancel_token import CancelToken
 
@@ -66,7 +67,7 @@ def correct(
         raise RequestError("Corrections need a mask to correct: send it as previous.")
     masks, start = sent.masks, time.perf_counter()
     drawn = request.prompts_by_phase(count, image.stored.array.shape, image.stored.spacing) if request.drawn.get("roi") else ()
-    prompts = drawn.get(phase, ()) if isinstance(drawn, Mapping) else drawn
+    prompts = prompts_of_phase(drawn, phase)
 
     def call(refiner: Refiner) -> tuple[Refinement, str]:
         token.raise_if_cancelled()

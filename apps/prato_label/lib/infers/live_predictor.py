@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -20,6 +20,7 @@ from prato.inference.request import DEFAULT_PRUNE
 from prato.inference.scores import Scores
 from prato.models.checkpoint import ModelSpec, stored_version
 from prato.prompts.base import Prompt
+from prato.prompts.phases import CinePrompts
 from prato.pruning.plan import PRUNE_CHOICES
 from prato.runtime.batch_runner import BatchRunner
 from prato.runtime.cancel_token import NEVER_CANCELLED, CancelToken
@@ -115,7 +116,7 @@ class LivePredictor:
         device: str,
         cine: Cine,
         phases: Sequence[int] | None = None,
-        prompts: Sequence[Prompt] | Mapping[int, Sequence[Prompt]] = (),
+        prompts: CinePrompts = (),
         prune: str | None = None,
         *,
         token: CancelToken = NEVER_CANCELLED,

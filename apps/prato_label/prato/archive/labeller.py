@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from prato.inference.predictor import Predictor
 from prato.inference.request import InferenceRequest
 from prato.labelling.files import sha256
 from prato.models.checkpoint import load_model
+from prato.prompts.phases import prompts_of_phase
 from prato.pruning.plan import PRUNE_CHOICES
 
 
@@ -99,7 +99,7 @@ class Labeller:
             found = replace(predict_cine(self.predictor, cine, prompts=prompts, prune=request.prune), named=named)
             return found.reply(about.height_cm, about.weight_kg), found.mask
         self.predictor.set_image(cine.phase(0))
-        prediction = self.predictor.predict(prompts[0] if isinstance(prompts, Mapping) else prompts, request.prune)
+        prediction = self.predictor.predict(prompts_of_phase(prompts, 0), request.prune)
         return prediction.reply(), prediction.mask
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -20,6 +20,7 @@ from prato.inference.segmentation import timed
 from prato.inference.stack_batch import PromptedStack, StackBatch
 from prato.inference.stack_segmenter import StackSegmenter
 from prato.prompts.base import Prompt
+from prato.prompts.phases import CinePrompts, prompts_of_phase
 from prato.runtime.batch_runner import IMMEDIATE, BatchRunner
 from prato.runtime.flops import count_flops
 from prato.runtime.side_by_side import count_workers, side_by_side
@@ -29,7 +30,7 @@ def predict_cine(
     predictor: Predictor,
     cine: Cine,
     phases: Sequence[int] | None = None,
-    prompts: Sequence[Prompt] | Mapping[int, Sequence[Prompt]] = (),
+    prompts: CinePrompts = (),
     prune: str | None = None,
     *,
     runner: BatchRunner = IMMEDIATE,
@@ -69,7 +70,7 @@ def predict_cine(
         began = time.perf_counter()
         images = [ImageStack(cine.phase(t)) for t in group]
         read_ms = 1000 * (time.perf_counter() - began) / len(group)
-        drawn = [prompts.get(t, ()) if isinstance(prompts, Mapping) else prompts for t in group]
+        drawn = [prompts_of_phase(prompts, t) for t in group]
         predictions = _predict_group(own, images, drawn, prune, batch, runner)
         for found in predictions:
             found.latency_ms["preprocess"] += read_ms

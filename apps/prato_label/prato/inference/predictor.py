@@ -17,7 +17,7 @@ from prato.inference.locate import Located, locate
 from prato.inference.prediction import Prediction
 from prato.inference.prediction_warnings import box_warnings, mask_warnings
 from prato.inference.scores import Scores
-from prato.inference.segmentation import Segmentation
+from prato.inference.segmentation import Segmentation, Wanted
 from prato.inference.segmenter import Segmenter
 from prato.inference.stack_segmenter import StackSegmenter
 from prato.models.checkpoint import CheckpointError, load_model
@@ -126,15 +126,13 @@ class Predictor:
         placed = [prompt for prompt in drawn if prompt.locates]
         located = locate(self.segmenter, self.locator, image, placed, runner)
         located_ms = 1000 * (time.perf_counter() - start)
-        wanted: dict[str, Any] = {"prune": prune, "return_tokens": return_tokens, "return_uncertainty": return_uncertainty}
-        wanted["runner"] = runner
+        wanted = Wanted(prune, return_tokens, return_uncertainty, scores=keep_scores and prune is None)
         if isinstance(self.segmenter, StackSegmenter):
-            wanted["keep_scores"] = keep_scores and prune is None
-            result = self.segmenter.segment(image, [*located.prompts, *clicks], located.focus, **wanted)
+            result = self.segmenter.segment(image, [*located.prompts, *clicks], located.focus, wanted, runner)
             if (scores := result.scores) is not None:
                 image.scores((*self.segmenter.embedding_key, repr(drawn)), lambda: scores)
         else:
-            result = self.segmenter.segment(image, located.prompts, located.focus, **wanted)
+            result = self.segmenter.segment(image, located.prompts, located.focus, wanted, runner)
         return self.conclude(image, placed, located, result, located_ms)
 
     def scores(self, prompts: Sequence[Prompt] = (), runner: BatchRunner = IMMEDIATE) -> Scores | None:
@@ -151,8 +149,8 @@ class Predictor:
         def compute() -> Scores:
             clicks = [prompt for prompt in prompts if not prompt.locates]
             located = locate(locator, locator, image, [prompt for prompt in prompts if prompt.locates], runner)
-            options: dict[str, Any] = {"prune": None, "return_tokens": False, "return_uncertainty": False, "keep_scores": True}
-            return locator.segment(image, [*located.prompts, *clicks], located.focus, runner=runner, **options).scores or Scores.nothing()
+            found = locator.segment(image, [*located.prompts, *clicks], located.focus, Wanted(scores=True), runner)
+            return found.scores or Scores.nothing()
 
         return image.scores((*locator.embedding_key, repr([*prompts])), compute)
 

@@ -12,7 +12,7 @@ from prato.data.structures import BACKGROUND
 from prato.prompts.base import Prompt, PromptError, list_prompts
 from prato.prompts.clicks import CLICK_FIELDS, Stroke, read_clicks
 from prato.prompts.mask_prompt import MaskPrompt, read_mask_prompt
-from prato.prompts.phases import Phases, Propagate, parse_phases, parse_propagate, prompts_by_phase
+from prato.prompts.phases import CinePrompts, Phases, Propagate, parse_phases, parse_propagate, prompts_by_phase
 from prato.prompts.points import PointsPrompt
 from prato.pruning.plan import PRUNE_CHOICES
 
@@ -165,9 +165,7 @@ class InferenceRequest(BaseModel):
         """Whether it asks for phases, or holds boxes of some: of an image of one phase, too, it wants to be told of these."""
         return self.phases is not None or isinstance(self.drawn.get("roi"), Mapping)
 
-    def prompts_by_phase(
-        self, count: int, shape: tuple[int, ...], spacing: tuple[float, ...]
-    ) -> tuple[Prompt, ...] | Mapping[int, Sequence[Prompt]]:
+    def prompts_by_phase(self, count: int, shape: tuple[int, ...], spacing: tuple[float, ...]) -> CinePrompts:
         """As :meth:`prompts`, for every one of the ``count`` phases of a cine; by phase where boxes were sent so.
 
         Raises:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from statistics import median
 from typing import TypeVar
 
 import numpy as np
@@ -14,10 +16,28 @@ from torch import Tensor
 from prato.inference.scores import Scores, quantise
 from prato.inference.uncertainty import MeanEntropy
 from prato.pruning.record import PrunedOutput, StageRecord
+from prato.runtime.batch_runner import BatchRunner
 from prato.runtime.cancel_token import CancelToken
+from prato.runtime.flops import count_flops
 from prato.runtime.region_decode import RegionFeatures
 
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked of a segmenter besides the mask.
+
+    Attributes:
+        prune: the contract's ``prune``; None for the model's plan.
+        tokens: whether to make the token-retention map. uncertainty: whether to compute entropy and summary.
+        scores: whether to keep what a network for whole stacks thought of each pixel; others keep nothing.
+    """
+
+    prune: str | None = None
+    tokens: bool = False
+    uncertainty: bool = False
+    scores: bool = False
 
 
 @dataclass
@@ -48,11 +68,12 @@ class Segmentation:
 
 
 class Tally:
-    """Sums over all pieces of a stack: the share of tokens that were kept, and the uncertainty, where that is wanted."""
+    """A stack's ``result`` on its way, with sums over all pieces: the share of tokens that were kept, and what else is wanted."""
 
-    def __init__(self, with_uncertainty: bool, with_scores: bool = False) -> None:
-        self._scores: list[Scores] | None = [] if with_scores else None
-        self._entropy = MeanEntropy() if with_uncertainty else None
+    def __init__(self, result: Segmentation, wanted: Wanted) -> None:
+        self.result = result
+        self._scores: list[Scores] | None = [] if wanted.scores else None
+        self._entropy = MeanEntropy() if wanted.uncertainty else None
         self._kept: dict[str, float] = {}
         self._summaries: list[tuple[Tensor, int]] = []
 
@@ -78,8 +99,9 @@ class Tally:
         if self._entropy is not None:
             self._entropy.add(output.logits, output.token_map() == 1)
 
-    def write_to(self, result: Segmentation, slices: int) -> None:
-        """Of ``slices`` slices in all."""
+    def finish(self, slices: int) -> None:
+        """Write the sums over ``slices`` slices in all to the result."""
+        result = self.result
         result.kept_fraction = {name: kept / slices for name, kept in self._kept.items()}
         # pieces of a long stack are computed in regions of their own, of which there are no scores together
         if self._scores and len({part.region for part in self._scores}) == 1:
@@ -90,6 +112,27 @@ class Tally:
             result.entropy = self._entropy.mean()
             if self._summaries:
                 result.summary = sum((summary * count for summary, count in self._summaries), torch.zeros(())) / slices
+
+
+def compute(call: Callable[[], _T], runner: BatchRunner, results: Sequence[Segmentation]) -> _T:
+    """What ``call`` of a network returns, made by ``runner``; what it took is shared among ``results``."""
+    # the runner may have to wait: that is no computing
+    (found, gflops), seconds = runner(partial(timed, partial(count_flops, call)))
+    for result in results:
+        result.gflops += gflops / len(results)
+        result.latency_ms["network"] += 1000 * seconds / len(results)
+    return found
+
+
+def median_cost(call: Callable[[], object]) -> tuple[float, float]:
+    """GFLOP and ms of ``call``: the median of three times, after one that warms up."""
+    call()
+    gflops, seconds = 0.0, []
+    for _ in range(3):
+        start = time.perf_counter()
+        _, gflops = count_flops(call)
+        seconds.append(time.perf_counter() - start)
+    return gflops, 1000 * median(seconds)
 
 
 def timed(call: Callable[[CancelToken], _T], token: CancelToken) -> tuple[_T, float]:

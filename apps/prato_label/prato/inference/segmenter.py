@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from prato.data.resampling import stack_neighbours
 from prato.inference.cuda_graphs import CudaGraphRunner
 from prato.inference.image_stack import ImageStack
 from prato.inference.postprocess import remove_small_components
-from prato.inference.segmentation import Segmentation, timed
+from prato.inference.segmentation import Segmentation, Wanted, compute, median_cost
 from prato.inference.stack_slices import seen_beside
 from prato.inference.uncertainty import MeanEntropy, PromptSummary
 from prato.inference.window import Window
@@ -26,10 +25,10 @@ from prato.models.checkpoint import ModelSpec, channels_last
 from prato.prompts.base import Prompt
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import Box, BoxPrompt
-from prato.pruning.plan import PruningPlan
+from prato.pruning.plan import PruningPlan, requested_plan
 from prato.pruning.record import PrunedOutput
 from prato.runtime.batch_runner import BatchRunner, minibatches
-from prato.runtime.flops import count_flops, estimate_flops
+from prato.runtime.flops import estimate_flops
 
 
 class Segmenter:
@@ -50,7 +49,7 @@ class Segmenter:
     def dense_gflops(self, edge: int) -> float:
         """GFLOP of one slice in a window of ``edge`` pixels without pruning."""
         if edge not in self._dense:
-            blank, nothing = torch.zeros(1, 3, edge, edge, device=self.device), PromptBatch.empty(1, (edge, edge))
+            blank, nothing = torch.zeros(1, 3, edge, edge, dtype=torch.float32, device=self.device), PromptBatch.empty(1, (edge, edge))
             with torch.inference_mode():  # not by a CUDA graph, which would keep what is put in the place of results
                 self._dense[edge] = estimate_flops(lambda: self.network.predict(blank, ImageEmbedding(), nothing, None))
         return self._dense[edge]
@@ -65,10 +64,7 @@ class Segmenter:
         image: ImageStack,
         prompts: Sequence[Prompt],
         focus: Box,
-        *,
-        prune: str | None,
-        return_tokens: bool,
-        return_uncertainty: bool,
+        wanted: Wanted,
         runner: BatchRunner,
     ) -> Segmentation:
         """Segment the slices that ``prompts`` reach, but for blank ones, unless these alone are reached.
@@ -76,9 +72,6 @@ class Segmenter:
         Args:
             prompts: at least one, inside the image.
             focus: in voxels of ``image.volume``; its in-plane centre is the window's centre.
-            prune: the contract's ``prune``; None for the model's plan.
-            return_tokens: whether to make the token-retention map.
-            return_uncertainty: whether to compute entropy and summary.
             runner: makes the calls of the network.
 
         Raises:
@@ -93,54 +86,43 @@ class Segmenter:
         window = Window.for_boxes(boxes, focus, volume.array.shape, volume.spacing, spec.pixel, spec.window, spec.centre)
         slices = self._slices(image, window, planes)
         per_slice = [[prompt for prompt, box in zip(prompts, boxes) if box.start[2] <= k < box.stop[2]] for k in planes]
-        prepared = time.perf_counter()
-        outputs, gflops, computing = [], 0.0, 0.0  # the runner may have to wait: that is no computing
-        summary = PromptSummary(self.network, self.plan if return_uncertainty else None)
+        result = Segmentation(np.zeros(0, np.uint8), None, latency_ms={"preprocess": 1000 * (time.perf_counter() - start), "network": 0.0})
+        outputs = []
+        summary = PromptSummary(self.network, self.plan if wanted.uncertainty else None)
         for part in minibatches(len(planes)):
             drawn = [per_slice[n] for n in part]
             batch = PromptBatch.from_voxels(drawn, (window.size,) * 2, image.axes, window.scale, window.corner)
             embed = partial(self._embed, image, window, tuple(planes[part.start : part.stop]))
-            run = partial(self._run, slices[part.start : part.stop], batch, prune, embed)
-            ((output, heard), cost), seconds = runner(partial(timed, partial(count_flops, partial(summary.listen, run))))
+            run = partial(self._run, slices[part.start : part.stop], batch, wanted.prune, embed)
+            output, heard = compute(partial(summary.listen, run), runner, [result])
             outputs.append(output)
             summary.add(heard)
-            gflops, computing = gflops + cost, computing + seconds
         predicted = time.perf_counter()
         logits = torch.cat([output.logits for output in outputs])
-        mask = remove_small_components(self._mask(volume, window, planes, logits))
-        result = Segmentation(mask, self._tokens(volume, window, planes, outputs) if return_tokens else None, _kept(outputs), gflops)
-        if return_uncertainty:
+        result.mask = remove_small_components(self._mask(volume, window, planes, logits))
+        result.tokens = self._tokens(volume, window, planes, outputs) if wanted.tokens else None
+        result.kept_fraction = _kept(outputs)
+        if wanted.uncertainty:
             entropy = MeanEntropy()
             entropy.add(logits, torch.cat([output.token_map() for output in outputs]) == 1)
             result.entropy = entropy.mean()
             result.summary = summary.mean()
-        done = time.perf_counter()
+        result.latency_ms["postprocess"] = 1000 * (time.perf_counter() - predicted)
         known = self._dense.get(window.size)
         result.gflops_dense = (runner(lambda _: self.dense_gflops(window.size)) if known is None else known) * len(planes)
-        seconds_by_step = {"preprocess": prepared - start, "network": computing, "postprocess": done - predicted}
-        result.latency_ms = {step: 1000 * seconds for step, seconds in seconds_by_step.items()}
         return result
 
     def slice_cost(self, prune: str | None) -> tuple[float, float]:
         """GFLOP and ms of the network on one slice of noise, alone: in the middle of its window a box half as wide.
 
         Args:
-            prune: as for :meth:`segment`.
-
-        Returns:
-            The time is the median of three calls after one that warms up, counted as those of a request are.
+            prune: the contract's ``prune``; None for the model's plan.
         """
         edge = self.spec.window
         # not a constant image: its tokens would all be equal, and a cut among equals drops none
-        image = torch.rand((1, 3, edge, edge), generator=torch.Generator().manual_seed(0)) * 2 - 1
+        image = torch.rand((1, 3, edge, edge), dtype=torch.float32, generator=torch.Generator().manual_seed(0)) * 2 - 1
         prompts = PromptBatch.of(BoxPrompt, [[((edge / 4, edge / 4), (3 * edge / 4, 3 * edge / 4))]], (edge, edge))
-        self._run(image, prompts, prune)
-        gflops, times = 0.0, []
-        for _ in range(3):
-            start = time.perf_counter()
-            _, gflops = count_flops(lambda: self._run(image, prompts, prune))
-            times.append(time.perf_counter() - start)
-        return gflops, 1000 * median(times)
+        return median_cost(lambda: self._run(image, prompts, prune))
 
     def _slices(self, image: ImageStack, window: Window, planes: list[int]) -> Tensor:
         seen = seen_beside(image, planes)
@@ -159,7 +141,7 @@ class Segmenter:
         self, slices: Tensor, prompts: PromptBatch, prune: str | None, embed: Callable[[Tensor, PruningPlan], ImageEmbedding] | None = None
     ) -> PrunedOutput:
         """The network on ``slices``; ``embed`` encodes them without a prompt, or knows what came of it before."""
-        plan = self.plan.with_override(prune) if self.plan is not None else None
+        plan = requested_plan(self.plan, prune)
         slices = slices.to(self.device).contiguous(memory_format=torch.channels_last)
         if plan is None or prompts.is_empty:
             output = self._predicting.predict(slices, ImageEmbedding(), prompts, None)

@@ -15,7 +15,7 @@ from torch import Tensor
 from prato.inference.image_stack import ImageStack
 from prato.inference.native_grid import read_at_voxels
 from prato.inference.postprocess import remove_small_components
-from prato.inference.segmentation import Segmentation, timed
+from prato.inference.segmentation import Segmentation, compute
 from prato.inference.stack_segmenter import StackSegmenter
 from prato.inference.stack_slices import LONGEST, input_size, padded_slices, slices_between_neighbours
 from prato.models.base import ImageEmbedding
@@ -24,9 +24,9 @@ from prato.models.overview_region import ChosenRegion
 from prato.prompts.base import Prompt
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import Box
+from prato.pruning.plan import requested_plan
 from prato.pruning.record import StageRecord
 from prato.runtime.batch_runner import BatchRunner
-from prato.runtime.flops import count_flops
 from prato.runtime.precision import inference
 from prato.runtime.region import Region
 from prato.runtime.region_decode import RegionFeatures
@@ -85,7 +85,7 @@ class StackBatch:
                 tokens: Tensor = self._network.encode_stacks(slices)
                 return tokens
 
-        for image, tokens in zip(images, self._compute(costs, encode)):
+        for image, tokens in zip(images, compute(encode, self._runner, costs)):
             planes = tuple(range(tokens.shape[0]))
             embedding = ImageEmbedding(0, {0: tokens})
             image.embedding(self._segmenter.embedding_key, planes, partial(_same, embedding))
@@ -124,7 +124,7 @@ class StackBatch:
     def _choose(self, jobs: list[_Job], prune: str | None) -> None:
         """Where each of ``jobs``, of equally many slices, is computed."""
         segmenter = self._segmenter
-        plan = segmenter.plan.with_override(prune) if segmenter.plan is not None else None
+        plan = requested_plan(segmenter.plan, prune)
 
         def choose() -> list[ChosenRegion]:
             with inference(segmenter.device):
@@ -132,7 +132,7 @@ class StackBatch:
                 chosen: list[ChosenRegion] = self._network.choose_regions(jobs[0].region.size, tokens, prompts, plan)
                 return chosen
 
-        for job, chosen in zip(jobs, self._compute([job.result for job in jobs], choose)):
+        for job, chosen in zip(jobs, compute(choose, self._runner, [job.result for job in jobs])):
             job.region, job.stages = chosen.region, chosen.stages
 
     def _segment(self, jobs: list[_Job]) -> None:
@@ -147,9 +147,9 @@ class StackBatch:
                 found: list[EncodedPart] = self._network.encode_regions(images, torch.stack(tokens), prompts, regions)
                 return found
 
-        parts, slices = self._compute(results, encode), [(job, k) for job in jobs for k in job.planes]
+        parts, slices = compute(encode, self._runner, results), [(job, k) for job in jobs for k in job.planes]
         for rows, decode in self._network.decode_parts(parts, cells):
-            logits = self._compute(results, partial(segmenter.decode, decode))
+            logits = compute(partial(segmenter.decode, decode), self._runner, results)
             for run in _grouped(list(enumerate(slices[rows])), lambda row: id(row[1][0])):
                 first, job = run[0][0], run[0][1][0]
                 self._write(job, [k for _, (_, k) in run], logits[first : first + len(run)])
@@ -158,14 +158,6 @@ class StackBatch:
         pixels, native = job.image.slices(self._segmenter.spec.pixel).shape[1:], job.image.volume.array.shape[:2]
         read, voxels = read_at_voxels(RegionFeatures(logits, job.region), pixels, native)
         job.result.mask[(*voxels, planes)] = read.max(1).indices.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-
-    def _compute(self, results: Sequence[Segmentation], call: Callable[[], _T]) -> _T:
-        """What ``call`` returns; what it took is shared among ``results``."""
-        (found, cost), seconds = self._runner(partial(timed, partial(count_flops, call)))
-        for result in results:
-            result.gflops += cost / len(results)
-            result.latency_ms["network"] += 1000 * seconds / len(results)
-        return found
 
 
 def _same(value: _T) -> _T:

@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from copy import copy
 from functools import partial
-from statistics import median
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from torch import Tensor
 from prato.inference.image_stack import ImageStack
 from prato.inference.native_grid import read_at_voxels
 from prato.inference.postprocess import remove_small_components
-from prato.inference.segmentation import Segmentation, Tally, timed
+from prato.inference.segmentation import Segmentation, Tally, Wanted, compute, median_cost
 from prato.inference.stack_slices import LONGEST, MULTIPLE, input_size, padded_slices, seen_beside, slices_between_neighbours, split_stack
 from prato.inference.surroundings import Surroundings
 from prato.models.base import ImageEmbedding
@@ -28,14 +27,13 @@ from prato.models.overview_region import ChosenRegion, heart_region
 from prato.prompts.base import Prompt
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import Box, BoxPrompt
+from prato.pruning.plan import requested_plan
 from prato.pruning.record import PrunedOutput, StageRecord
 from prato.runtime.batch_runner import BatchRunner
 from prato.runtime.flops import count_flops, estimate_flops
 from prato.runtime.fused_conv_bn import fuse_batch_norms
 from prato.runtime.precision import inference
 from prato.runtime.region_decode import RegionFeatures
-
-_T = TypeVar("_T")
 
 #: Size of the stack of noise that costs are measured on: slices, and mm along both sides.
 _TRIAL = (4, 240.0)
@@ -86,18 +84,14 @@ class StackSegmenter:
         image: ImageStack,
         prompts: Sequence[Prompt],
         focus: Box,
-        *,
-        prune: str | None,
-        return_tokens: bool,
-        return_uncertainty: bool,
-        keep_scores: bool = False,
+        wanted: Wanted,
         runner: BatchRunner,
     ) -> Segmentation:
         """Segment the slices that ``prompts`` reach, blank ones only if there are no others; without one that locates, those of ``focus``.
 
         Args:
             focus: in voxels of ``image.volume``.
-            prune, return_tokens, return_uncertainty, runner: as for :meth:`Segmenter.segment`. keep_scores: whether to return scores.
+            runner: as for :meth:`Segmenter.segment`.
 
         Raises:
             CancelledError: ``runner`` was cancelled.
@@ -109,17 +103,17 @@ class StackSegmenter:
         planes = sorted(reached.intersection(image.filled) or reached)
         native, resampled, size = image.volume.array.shape, image.slices(self.spec.pixel).shape[1:], input_size(image, self.spec.pixel)
         scale = [pixels / voxels for pixels, voxels in zip(resampled, native)]
-        result = Segmentation(np.zeros(native, np.uint8, order="F"), np.zeros(native, np.float32) if return_tokens else None)
+        result = Segmentation(np.zeros(native, np.uint8, order="F"), np.zeros(native, np.float32) if wanted.tokens else None)
         result.latency_ms = {"preprocess": 1000 * (time.perf_counter() - start), "network": 0.0, "postprocess": 0.0}
-        tally = Tally(return_uncertainty, keep_scores)
+        tally = Tally(result, wanted)
         for piece in split_stack(seen_beside(image, planes)):
             if rows := [k for k in planes if k in piece]:
                 drawn = [[prompt for prompt, box in zip(prompts, boxes) if box.start[2] <= k < box.stop[2]] for k in rows]
                 batch = PromptBatch.from_voxels(drawn, size, image.axes, scale)
-                self._segment_piece(image, piece, rows, batch, prune, runner, result, tally)
+                self._segment_piece(image, piece, rows, batch, wanted.prune, runner, tally)
         finished = time.perf_counter()
         result.mask = remove_small_components(result.mask)
-        tally.write_to(result, len(planes))
+        tally.finish(len(planes))
         result.latency_ms["postprocess"] += 1000 * (time.perf_counter() - finished)
         result.gflops_dense = self.dense_gflops(size, runner) * len(planes)
         return result
@@ -132,48 +126,36 @@ class StackSegmenter:
         prompts: PromptBatch,
         prune: str | None,
         runner: BatchRunner,
-        result: Segmentation,
         tally: Tally,
     ) -> None:
-        """Write to ``result`` and ``tally`` what is found in the slices ``planes`` of the ``piece`` that they belong to."""
-
-        def compute(call: Callable[[], _T]) -> _T:
-            (found, cost), seconds = runner(partial(timed, partial(count_flops, call)))  # the runner may have to wait: that is no computing
-            result.gflops += cost
-            result.latency_ms["network"] += 1000 * seconds
-            return found
+        """Tell ``tally`` what is found in the slices ``planes`` of the ``piece`` that they belong to."""
 
         def encode() -> _Encoded:
             """What the network makes of the ``piece`` without a prompt is made now or at hand."""
             with inference(self.device):
-                plan = self.plan.with_override(prune) if self.plan is not None else None
+                plan = requested_plan(self.plan, prune)
                 tokens = self.embedding(image, piece).select([piece.index(k) for k in planes]).tokens
                 slices = slices_between_neighbours(image, self.spec.pixel, planes).to(self.device)
                 (chosen,) = self.network.choose_regions(tuple(slices.shape[2:]), tokens.unsqueeze(0), [prompts], plan)
                 parts = self.network.encode_regions([slices], tokens.unsqueeze(0), [prompts], [chosen.region])
                 return _Encoded(chosen, parts, _summarise(tokens, chosen.stages[0]) if chosen.stages else None)
 
-        (region, places, stages), parts, summary = compute(encode)
+        (region, places, stages), parts, summary = compute(encode, runner, [tally.result])
         tally.add_stages(stages, summary, len(planes))
         for rows, decode in self.network.decode_parts(parts, region.cells, places):
-            logits = RegionFeatures(compute(partial(self.decode, decode)), region)
+            logits = RegionFeatures(compute(partial(self.decode, decode), runner, [tally.result]), region)
             decoded = time.perf_counter()
             tally.add_scores(logits, image.slices(self.spec.pixel).shape[1:], planes[rows])
-            self._write(result, image, planes[rows], logits, tuple(stage.select(rows) for stage in stages), tally)
-            result.latency_ms["postprocess"] += 1000 * (time.perf_counter() - decoded)
+            self._write(image, planes[rows], logits, tuple(stage.select(rows) for stage in stages), tally)
+            tally.result.latency_ms["postprocess"] += 1000 * (time.perf_counter() - decoded)
 
     def slice_cost(self, prune: str | None) -> tuple[float, float]:
-        """GFLOP and ms of the network for a slice, of a small stack of noise with a box in its middle: the median of three calls."""
+        """GFLOP and ms of the network for a slice, of a small stack of noise with a box in its middle."""
         count, edge = _TRIAL[0], round(_TRIAL[1] / self.spec.pixel / MULTIPLE) * MULTIPLE
-        stack = torch.rand((count, 3, edge, edge), generator=torch.Generator().manual_seed(0)) * 2 - 1
+        stack = torch.rand((count, 3, edge, edge), dtype=torch.float32, generator=torch.Generator().manual_seed(0)) * 2 - 1
         prompts = PromptBatch.of(BoxPrompt, [[((edge / 3, edge / 3), (2 * edge / 3, 2 * edge / 3))]] * count, (edge, edge))
-        self._run(stack, prompts, prune)
-        gflops, times = 0.0, []
-        for _ in range(3):
-            start = time.perf_counter()
-            _, gflops = count_flops(lambda: self._run(stack, prompts, prune))
-            times.append(time.perf_counter() - start)
-        return gflops / count, 1000 * median(times) / count
+        gflops, ms = median_cost(lambda: self._run(stack, prompts, prune))
+        return gflops / count, ms / count
 
     @property
     def embedding_key(self) -> tuple[str, str]:
@@ -219,23 +201,16 @@ class StackSegmenter:
     def _run(self, slices: Tensor, prompts: PromptBatch, prune: str | None) -> PrunedOutput:
         """All that the network does with a stack that is an image by itself."""
         with inference(self.device):
-            plan = self.plan.with_override(prune) if self.plan is not None else None
+            plan = requested_plan(self.plan, prune)
             slices = slices.to(self.device)
             output: PrunedOutput = self.network.predict(slices, self.network.encode_image(slices, plan), prompts, plan)
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
             return output
 
-    def _write(
-        self,
-        result: Segmentation,
-        image: ImageStack,
-        planes: list[int],
-        logits: RegionFeatures,
-        stages: tuple[StageRecord, ...],
-        tally: Tally,
-    ) -> None:
-        """Write what was found in the slices ``planes``."""
+    def _write(self, image: ImageStack, planes: list[int], logits: RegionFeatures, stages: tuple[StageRecord, ...], tally: Tally) -> None:
+        """Write what was found in the slices ``planes`` to the tally's result."""
+        result = tally.result
         pixels, native = image.slices(self.spec.pixel).shape[1:], image.volume.array.shape[:2]
         read, voxels = read_at_voxels(logits, pixels, native)
         result.mask[(*voxels, planes)] = read.max(1).indices.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
@@ -250,7 +225,7 @@ class StackSegmenter:
     def dense_gflops(self, size: tuple[int, ...], runner: BatchRunner) -> float:
         """GFLOP of one slice of ``size`` pixels without pruning, estimated in a call that ``runner`` makes once."""
         if size not in self._dense:
-            blank, nothing = torch.zeros(1, 3, *size), PromptBatch.empty(1, size)
+            blank, nothing = torch.zeros(1, 3, *size, dtype=torch.float32), PromptBatch.empty(1, size)
             self._dense[size] = runner(lambda _: estimate_flops(lambda: self._run(blank, nothing, "off")))
         return self._dense[size]
 

@@ -127,7 +127,7 @@ def load_model(path: str | os.PathLike[str]) -> tuple[Any, ModelSpec, str]:
         raise CheckpointError(f"{path.name} cannot be used. {error}") from error
     except (SafetensorError, ValueError, LookupError, ArithmeticError, OSError, RuntimeError, TypeError) as error:
         raise _unusable(path, error) from error
-    return network.eval(), spec, version_of(data)
+    return network.float().eval(), spec, version_of(data)  # whatever precision torch builds networks in
 
 
 def read_spec(path: str | os.PathLike[str]) -> ModelSpec:

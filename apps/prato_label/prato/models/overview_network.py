@@ -143,8 +143,8 @@ class OverviewNetwork(PrunableNetwork):
         if plan is None:
             return [ChosenRegion.whole(size, tokens.shape[1])] * len(tokens)
         chosen = []
-        boxes, given = map(torch.cat, zip(*(prompted_box(of_stack, tokens.device) for of_stack in prompts)))
-        for relevance, of_stack in zip(self.heart_relevance(tokens, boxes, given), prompts):
+        boxes, has_box = map(torch.cat, zip(*(prompted_box(of_stack, tokens.device) for of_stack in prompts)))
+        for relevance, of_stack in zip(self.heart_relevance(tokens, boxes, has_box), prompts):
             keep = relevant_tokens(relevance, plan)
             grid = tuple(keep.shape[1:])
             if of_stack is not None and not all(group.kind.locates for group in of_stack.groups):
@@ -176,8 +176,8 @@ class OverviewNetwork(PrunableNetwork):
         corner = torch.tensor([region.start for region in regions], device=device)
         windows = torch.cat([cut_window(image, region, self.multiple) for image, region in zip(images, regions)])
         parts = [part.contiguous(memory_format=torch.channels_last) for part in windows.split(slices_at_once(cells, device))]
-        boxes, given = map(torch.cat, zip(*(prompted_box(of_stack, device) for of_stack in prompts)))
-        return list(map(EncodedPart, parts, self._encode_windows(parts, self._told(seen, boxes, given, corner))))
+        boxes, has_box = map(torch.cat, zip(*(prompted_box(of_stack, device) for of_stack in prompts)))
+        return list(map(EncodedPart, parts, self._encode_windows(parts, self._hints(seen, boxes, has_box, corner))))
 
     def decode_parts(
         self, parts: list[EncodedPart], cells: Sequence[int], decoded: Sequence[Region] | None = None
@@ -236,23 +236,23 @@ class OverviewNetwork(PrunableNetwork):
     def decode_windows(self, window: Tensor, seen: Tensor, box: Tensor, has_box: Tensor, corner: Tensor) -> Tensor:
         """Logits of ``window`` (B, S, channels, h, w) whose overview tokens are ``seen`` (B, S, h / 8, w / 8, dim)."""
         slices = window.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        (levels,) = self._encode_windows([slices], self._told(seen, box, has_box, corner))
+        (levels,) = self._encode_windows([slices], self._hints(seen, box, has_box, corner))
         x, finer = self._decode_tokens(slices, levels)
         return self._decode_pixels(x, *finer)
 
-    def _told(self, seen: Tensor, box: Tensor, has_box: Tensor, corner: Tensor) -> Tensor:
-        """What features of 8 pixels are told, (B, S, h, w, width): what the overview knows of its tokens ``seen`` (B, S, h, w, dim), and
+    def _hints(self, seen: Tensor, box: Tensor, has_box: Tensor, corner: Tensor) -> Tensor:
+        """What is added to features of 8 pixels, (B, S, h, w, width): what the overview knows of its tokens ``seen`` (B, S, h, w, dim), and
         where the box lies of windows whose first pixels are ``corner`` (B, 2).
         """
         known: Tensor = self.context(seen)
         return known + self.guidance(box_features(box, has_box, corner, (seen.shape[2], seen.shape[3]))).unsqueeze(1)
 
     @abstractmethod
-    def _encode_windows(self, parts: list[Tensor], told: Tensor) -> list[Levels]:
+    def _encode_windows(self, parts: list[Tensor], hints: Tensor) -> list[Levels]:
         """What :meth:`_decode_tokens` is given besides each of ``parts`` (K, channels, h, w), which together are B stacks of S slices.
 
         Args:
-            told: what is added to their features of 8 pixels, (B, S, h / 8, w / 8, width).
+            hints: what is added to their features of 8 pixels, (B, S, h / 8, w / 8, width).
         """
 
     @abstractmethod

@@ -45,7 +45,7 @@ class PratoOverviewSwinUNETR(OverviewNetwork, PratoSwinUNETR):
         self._add_overview(overview_dim, overview_depth, width)
         self.along = nn.ModuleList(SliceAttention(width, 4) for _ in range(2))
 
-    def _encode_windows(self, parts: list[Tensor], told: Tensor) -> list[Levels]:
+    def _encode_windows(self, parts: list[Tensor], hints: Tensor) -> list[Levels]:
         """The tokens after patch embedding and after each stage, for each of ``parts``, which together are B stacks of S slices.
 
         Only the third stage's attention along the stack needs all slices at once: its tokens are a hundredth of the decoder's features.
@@ -61,9 +61,9 @@ class PratoOverviewSwinUNETR(OverviewNetwork, PratoSwinUNETR):
             found.append(levels)
         sizes, (layer,) = [len(slices) for slices in parts], vit.layers3
         x = torch.cat([levels[2] for levels in found])
-        x = self._attend_along(0, x + told.flatten(0, 1).to(x.dtype), told.shape[:2])
+        x = self._attend_along(0, x + hints.flatten(0, 1).to(x.dtype), hints.shape[:2])
         x = torch.cat([dense_swin_blocks(layer, tokens) for tokens in x.split(sizes)])
-        x = self._attend_along(1, x, told.shape[:2])
+        x = self._attend_along(1, x, hints.shape[:2])
         for levels, tokens in zip(found, x.split(sizes)):
             levels.append(layer.downsample(tokens))
             (last,) = vit.layers4

@@ -58,7 +58,7 @@ class PratoOverviewUNet(OverviewNetwork, DynUNet):
         self._add_overview(overview_dim, overview_depth, filters[_TOLD])
         self.along = nn.ModuleList(SliceAttention(width, 4) for width in filters[_TOLD:])
 
-    def _encode_windows(self, parts: list[Tensor], told: Tensor) -> list[Levels]:
+    def _encode_windows(self, parts: list[Tensor], hints: Tensor) -> list[Levels]:
         """The features after each level, for each of ``parts``; of those beyond the first few, the deep ones alone: the others are twenty
         times as large, and computed again where they are decoded.
         """
@@ -69,11 +69,11 @@ class PratoOverviewUNet(OverviewNetwork, DynUNet):
             found.append(shallow if number < _KEPT_PARTS else [])
             deep.append(features)
         x = torch.cat(deep)
-        x = x + told.flatten(0, 1).permute(0, 3, 1, 2).to(x.dtype)
+        x = x + hints.flatten(0, 1).permute(0, 3, 1, 2).to(x.dtype)
         for number, block in enumerate([None, *self._blocks[_TOLD + 1 :]]):
             if block is not None:
                 x = torch.cat([block(features) for features in x.split(sizes)])
-            x = self._attend_along(number, x, told.shape[:2])
+            x = self._attend_along(number, x, hints.shape[:2])
             for levels, features in zip(found, x.split(sizes)):
                 levels.append(features)
         return found

@@ -103,31 +103,26 @@ class PratoSegFormer(PrunableNetwork, SegFormer):
         """All stages; the grid in a pruning stage's record is that of the stage that follows."""
         self._check(image)
         x, grid = image, tuple(s // 4 for s in image.shape[2:])
-        alive = pruning.start(grid).view(-1, *grid)
-        gate = pruning.first_gate(alive, x.dtype)
+        living = pruning.start(grid, x.dtype)
         levels: dict[int, Tensor] = {}
         stage: Any
         for number, stage in enumerate(self.stages, start=1):
-            x = stage.embedded(x)
-            if pruning.is_masking and gate is not None:
-                x = x * gate.unsqueeze(-1)  # eq. 5: beta * Y
-            computes_all = pruning.is_relaxed or bool(alive.all())
+            x = pruning.mask(stage.embedded(x), living)  # (B, *grid, C)
+            computes_all = pruning.is_relaxed or bool(living.alive.all())
+            gate = None if pruning.is_masking else living.gate
             for block in stage.blocks:
-                x = block(x, None if pruning.is_masking else gate) if computes_all else block.run_dropping(x, alive)
+                x = block(x, gate) if computes_all else block.run_dropping(x, living.alive)
             tokens = stage.norm(x)
             x = levels[number] = tokens.movedim(-1, 1)
             if number == len(self.stages):
                 break
-            living, alive = alive, F.max_pool2d(alive.to(x.dtype).unsqueeze(1), 2).squeeze(1) > 0
-            gate = None if gate is None else F.max_pool2d(gate.unsqueeze(1), 2).squeeze(1)
+            patches = living.merge()
             if number in pruning.plan.prune_after:
-                score = pruning.score(number, tokens.flatten(1, 2), tuple(living.shape[1:]), living.flatten(1)).view_as(living)
                 # siblings leave together: token by token, nearly every patch would keep some, and nothing would be spared
-                patches = F.avg_pool2d(score.unsqueeze(1), 2).flatten(1)
-                record = pruning.prune(f"stage {number}", tuple(alive.shape[1:]), patches, alive.flatten(1))
-                gate = pruning.gate(patches, record.alive, alive.flatten(1), None if gate is None else gate.flatten(1))
-                alive = record.alive.view_as(alive)
-                gate = None if gate is None else gate.view_as(alive)
+                score = F.avg_pool2d(pruning.score(number, tokens, living).unsqueeze(1), 2).squeeze(1)
+                patches = pruning.prune(score, patches)
+                pruning.record(f"stage {number}", score, patches)
+            living = patches
         return EncoderOutput(levels, tuple(pruning.stages))
 
     def decode(self, image: Tensor, encoded: EncoderOutput, region: Region) -> Tensor:

@@ -16,9 +16,9 @@ from prato.models.base import EncoderOutput, ImageEmbedding, PrunableNetwork, mo
 from prato.models.registry import register_model
 from prato.models.swin_block import dense_swin_blocks, masked_swin_blocks, pruned_swin_blocks, relaxed_swin_block
 from prato.prompts.batch import PromptBatch
+from prato.pruning.living import LivingTokens, largest_child
 from prato.pruning.plan import PruningPlan
 from prato.pruning.prompted_pruning import PromptedPruning
-from prato.pruning.record import StageRecord
 from prato.pruning.relevance import relevance_by_stage
 from prato.runtime.region import Region
 from prato.runtime.region_decode import LazyFeature, RegionFeatures, basic_block, from_tensor, up_block
@@ -78,12 +78,12 @@ class PratoSwinUNETR(PrunableNetwork, SwinUNETR):
     def static_shapes(self, plan: PruningPlan, prompts: PromptBatch, image_size: tuple[int, ...]) -> tuple[Region, ...]:
         """Where each stage's blocks have work at most."""
         grid = tuple(s // p for s, p in zip(image_size, self.swinViT.patch_size))
-        alive = plan.start(prompts, grid).view(-1, *grid)
+        living = LivingTokens(plan.start(prompts, grid).view(-1, *grid))
         frames = []
         layer: Any
         for (layer,) in self._layers:
-            frames.append(_frame(alive, layer, prompts, image_size))
-            alive = _merge(alive.float()) > 0.5
+            frames.append(_frame(living, layer, prompts, image_size))
+            living = living.merge()
         return tuple(frames)
 
     @property
@@ -92,53 +92,34 @@ class PratoSwinUNETR(PrunableNetwork, SwinUNETR):
         return vit.layers1, vit.layers2, vit.layers3, vit.layers4
 
     def encode(self, image: Tensor, embedding: ImageEmbedding, pruning: PromptedPruning) -> EncoderOutput:
-        plan = pruning.plan
-        x = embedding.features[0]
+        """All stages; the grid in a pruning stage's record is that of the merged tokens."""
+        x = embedding.features[0]  # (B, *grid, C)
         levels = {0: x}
-        alive = pruning.start(tuple(x.shape[1:-1])).view(x.shape[:-1])
-        gate = pruning.first_gate(alive, x.dtype)
-        if pruning.is_masking and gate is not None:
-            x = x * gate.unsqueeze(-1)
+        living = pruning.start(tuple(x.shape[1:-1]), x.dtype)
+        x = pruning.mask(x, living)
         layer: Any
         for number, (layer,) in enumerate(self._layers, start=1):
-            frame = self._work(number, alive, layer, pruning)
-            inner = (slice(None), *frame.slices)
-            part = embedding.tokens if number <= embedding.depth else _run_blocks(layer, x[inner], alive[inner], frame.size, gate, pruning)
-            if number in plan.prune_after:
-                score = pruning.score(number, part.flatten(1, -2), frame.size, alive[inner].flatten(1), frame)
-                score = _siblings_mean(score.view_as(alive))
-                protected = plan.protected(pruning.prompts, frame.size)
-                # nothing lives outside the frame
-                protected = None if protected is None else protected.view_as(alive)[inner].flatten(1)
-                rank, living = score[inner].flatten(1), alive[inner].flatten(1)
-                keep = plan.select(rank, living, pruning.prompts.prompted, protected)
-                gate = pruning.gate(rank, keep, living, None if gate is None else gate.flatten(1))
-                if gate is not None:
-                    gate = gate.view_as(alive)
-                    part = part * gate.unsqueeze(-1) if pruning.is_masking else part  # eq. 5: beta * Y
-                alive = frame.place(keep.view(-1, *frame.cells))
-            if frame.is_whole:
-                x = part
-            else:
-                x = x.clone()  # what it was is a skip connection
-                x[inner] = part
-            x = layer.downsample(x)
-            alive = _merge(alive.to(x.dtype)) > 0.5
-            gate = None if gate is None else _merge(gate)
-            if number in plan.prune_after:
-                pruning.stages.append(StageRecord(f"stage {number}", tuple(alive.shape[1:]), _merge(score).flatten(1), alive.flatten(1)))
-            levels[number] = x
+            frame = self._work(number, living, layer, pruning)
+            part = embedding.tokens if number <= embedding.depth else _run_blocks(layer, x, living, frame, pruning)  # (B, *frame.cells, C)
+            if number in pruning.plan.prune_after:
+                score = _siblings_mean(pruning.score(number, part, living, frame))
+                living = pruning.prune(score, living, frame)
+                part = pruning.mask(part, living)
+            x = levels[number] = layer.downsample(frame.paste(part, x))
+            living = living.merge()
+            if number in pruning.plan.prune_after:
+                pruning.record(f"stage {number}", largest_child(score), living)
         return EncoderOutput(levels, tuple(pruning.stages))
 
     @staticmethod
-    def _work(number: int, alive: Tensor, layer: Any, pruning: PromptedPruning) -> Region:
-        """Where the blocks of a stage are computed."""
+    def _work(number: int, living: LivingTokens, layer: Any, pruning: PromptedPruning) -> Region:
+        """Where the blocks of a stage are computed: a part of the grid that holds all living tokens."""
         if pruning.shapes is not None:
             frame: Region = pruning.shapes[number - 1]
             return frame
         if pruning.is_relaxed:
-            return Region.whole(tuple(alive.shape[1:]))
-        return _frame(alive, layer, pruning.prompts, pruning.image_size)
+            return Region.whole(living.grid)
+        return _frame(living, layer, pruning.prompts, pruning.image_size)
 
     def _skip(self, x: Tensor) -> LazyFeature:
         """The skip connection that the tokens ``x`` (B, *grid, C) are, normed where it is needed."""
@@ -155,23 +136,23 @@ class PratoSwinUNETR(PrunableNetwork, SwinUNETR):
         return RegionFeatures(self.out(x(region).values), region).to_logits()
 
 
-def _run_blocks(layer: Any, x: Tensor, alive: Tensor, grid: tuple[int, ...], gate: Tensor | None, pruning: PromptedPruning) -> Tensor:
-    """A stage's blocks on the part ``x`` (B, *cells, C) of its ``grid``."""
+def _run_blocks(layer: Any, x: Tensor, living: LivingTokens, frame: Region, pruning: PromptedPruning) -> Tensor:
+    """A stage's blocks on the tokens of ``frame`` in ``x`` (B, *grid, C): (B, *frame.cells, C)."""
+    x, alive = frame.cut(x), frame.cut(living.alive)
     if pruning.shapes is not None:
-        return masked_swin_blocks(layer, x, alive, grid)
-    if pruning.is_masking or (tuple(x.shape[1:-1]) == grid and bool(alive.all())):
+        return masked_swin_blocks(layer, x, alive, living.grid)
+    if pruning.is_masking or (frame.is_whole and bool(alive.all())):
         return dense_swin_blocks(layer, x)  # nothing is held out of the computation
-    if gate is None:
-        return pruned_swin_blocks(layer, x, alive, grid)
-    for block in layer.blocks:
-        x = relaxed_swin_block(block, x, gate)
+    if living.gate is None:
+        return pruned_swin_blocks(layer, x, alive, living.grid)
+    for block in layer.blocks:  # relaxed: the frame is whole
+        x = relaxed_swin_block(block, x, living.gate)
     return x
 
 
-def _frame(alive: Tensor, layer: Any, prompts: PromptBatch, image_size: tuple[int, ...]) -> Region:
+def _frame(living: LivingTokens, layer: Any, prompts: PromptBatch, image_size: tuple[int, ...]) -> Region:
     """Where a stage's blocks have work: round all living tokens and the boxes, ending between two windows and between two merged tokens."""
-    grid = tuple(alive.shape[1:])
-    frame = Region.from_mask(alive)
+    grid, frame = living.grid, living.region()
     # a box reads its tokens and, interpolating, their neighbours
     boxes = prompts.footprint(grid, max(s / g for s, g in zip(image_size, grid)))
     frame = frame.union(boxes.start, boxes.stop)
@@ -194,9 +175,3 @@ def _siblings_mean(values: Tensor) -> Tensor:
     for axis, size in enumerate(values.shape[1:], start=2):
         mean = mean.repeat_interleave(2, axis).narrow(axis, 0, size)
     return mean.squeeze(1)
-
-
-def _merge(values: Tensor) -> Tensor:
-    """(B, *grid) -> (B, *merged grid): the largest of a merged token's children."""
-    pool = F.max_pool2d if values.ndim == 3 else F.max_pool3d
-    return pool(values.unsqueeze(1), 2, ceil_mode=True).squeeze(1)

@@ -41,9 +41,8 @@ def encode_blocks(
         The outputs of ``skips`` and of the last block, each (B, Z, C): a token that has left keeps the value it had.
     """
     canvas, outputs = embedding.tokens, dict(embedding.features)
-    alive = pruning.start(grid)
-    gate = pruning.first_gate(alive, canvas.dtype)
-    buffer = pruning.buffer(alive, gate)
+    living = pruning.start(grid, canvas.dtype)
+    buffer = pruning.buffer(living)
     tokens = buffer.gather(canvas)
     block: Any
     for number, block in enumerate(blocks, start=1):
@@ -53,8 +52,9 @@ def encode_blocks(
             if number in skips or is_pruned:
                 canvas = outputs[number] = buffer.scatter(canvas, tokens)
         if is_pruned:
-            record = pruning.prune(f"block {number}", grid, pruning.score(number, canvas, grid, alive), alive)
-            gate, alive = pruning.gate(record.relevance, record.alive, alive, gate), record.alive
-            buffer = pruning.buffer(alive, gate)
+            score = pruning.score(number, canvas, living)
+            living = pruning.prune(score, living)
+            pruning.record(f"block {number}", score, living)
+            buffer = pruning.buffer(living)
             tokens = buffer.gather(canvas)
     return {number: outputs[number] for number in skips}, buffer.scatter(canvas, tokens)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from prato.prompts.base import PromptError
+from prato.prompts.base import Prompt, PromptError
 from prato.prompts.box import Box, BoxPrompt
 
 #: What a request's ``phases`` may be: one phase, several, all, or nothing for end-diastole.
 Phases = int | tuple[int, ...] | Literal["all"] | None
 #: What its ``propagate`` may be: the phases that it sends corrected, none where those are followed that are stored, or no propagation.
 Propagate = tuple[int, ...] | None
+#: Prompts on a cine: the same in every phase, or by phase.
+CinePrompts = Sequence[Prompt] | Mapping[int, Sequence[Prompt]]
 
 
 def parse_phases(sent: Any) -> Phases:
@@ -40,6 +42,11 @@ def parse_propagate(sent: Any) -> Propagate:
     if isinstance(sent, (list, tuple)) and sent and all(map(_is_number, sent)):
         return tuple(sorted(set(sent)))
     raise ValueError(f"propagate must be true, or a list of phases that are sent as label, not {sent!r:.60}.")
+
+
+def prompts_of_phase(prompts: CinePrompts, phase: int) -> Sequence[Prompt]:
+    """Those on one ``phase``; none where others alone have some."""
+    return prompts.get(phase, ()) if isinstance(prompts, Mapping) else prompts
 
 
 def prompts_by_phase(

@@ -15,6 +15,8 @@ from prato.pruning.relevance import Weights
 
 #: What the wire contract's ``prune`` may be: percent of the living tokens dropped at each stage.
 PRUNE_CHOICES = ("off", "25", "50", "75")
+#: A training step's ``prune`` by the number that it draws: each up to its limit.
+_DRAWN = ((0.60, None), (0.72, "off"), (0.82, "25"), (0.94, "50"), (1.0, "75"))
 #: Attributes that model files, training states and experiments store under another name.
 _STORED_AS = {"prune_after": "after", "score_by": "choose", "protect_prompted": "boxed"}
 
@@ -110,6 +112,11 @@ class PruningPlan:
             raise ValueError(f"prune must be one of {', '.join(PRUNE_CHOICES)} (as text), not {prune!r}.")
         return None if prune == "off" else replace(self, percentile=float(prune), threshold=None)
 
+    def with_random_override(self, number: float) -> PruningPlan | None:
+        """What a training step prunes by that has drawn ``number``, 0 <= number < 1: this plan six times in ten, else what a request may
+        choose, so that one set of weights serves every request."""
+        return self.with_override(next(prune for limit, prune in _DRAWN if number < limit))
+
     def start(self, prompts: PromptBatch, grid: tuple[int, ...]) -> Tensor:
         """Stage 0: bool (B, Z), the tokens that the first block sees; all of a sample without a prompt."""
         if self.margin is None:
@@ -152,3 +159,8 @@ class PruningPlan:
         """How many of ``living`` tokens a plan with a percentile keeps at a stage, before those that it protects."""
         # the small term keeps what is whole but for rounding from becoming one more; in single precision rounding would be larger than that
         return torch.ceil(living.double() * (100.0 - (self.percentile or 0.0)) / 100.0 - 1e-6).clamp_min(1)
+
+
+def requested_plan(plan: PruningPlan | None, prune: str | None) -> PruningPlan | None:
+    """What a request with that ``prune`` is pruned by, see :meth:`PruningPlan.with_override`; nothing where a model has no ``plan``."""
+    return None if plan is None else plan.with_override(prune)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from prato.prompts.batch import PromptBatch
+from prato.pruning.living import LivingTokens
 from prato.pruning.plan import PruningPlan
 from prato.pruning.record import StageRecord
 from prato.pruning.straight_through import straight_through_mask
@@ -53,60 +54,64 @@ class PromptedPruning:
         """Whether every token is computed, and those that leave are gated."""
         return self.training or self.is_masking
 
-    def start(self, grid: tuple[int, ...]) -> Tensor:
-        """bool (B, Z): the tokens of ``grid`` that the first block sees."""
-        return self.plan.start(self.prompts, grid)
+    def start(self, grid: tuple[int, ...], dtype: torch.dtype) -> LivingTokens:
+        """The tokens of ``grid`` that the first block sees; a gate is of ``dtype``."""
+        alive = self.plan.start(self.prompts, grid).view(-1, *grid)
+        return LivingTokens(alive, alive.to(dtype) if self.is_relaxed and not bool(alive.all()) else None)
 
-    def first_gate(self, alive: Tensor, dtype: torch.dtype) -> Tensor | None:
-        """``alive`` as numbers; None when tokens are dropped, not gated, and when every token lives, so that blocks may run as they are."""
-        return alive.to(dtype) if self.is_relaxed and not bool(alive.all()) else None
-
-    def score(self, number: int, tokens: Tensor, grid: tuple[int, ...], alive: Tensor, frame: Region | None = None) -> Tensor:
-        """(B, Z): what the tokens of ``grid`` are ranked by at stage ``number``: their relevance, or numbers drawn at random.
+    def score(self, number: int, tokens: Tensor, living: LivingTokens, frame: Region | None = None) -> Tensor:
+        """(B, *grid): what tokens are ranked by at stage ``number``: their relevance, or numbers drawn at random.
 
         Args:
-            tokens: (B, N, C), those of ``frame``. alive: bool (B, N).
-            frame: the part of ``grid`` that they lie in, all of it for None; what lies outside gets a relevance of 0.
+            tokens: (B, N, C) or (B, *cells, C), those of ``frame``.
+            frame: the part of the grid that all living tokens lie in; what lies outside gets a relevance of 0. None for the whole grid.
         """
         plan, prompts = self.plan, self.prompts
-        frame = frame or Region.whole(grid)
+        frame = frame or Region.whole(living.grid)
         if not frame.is_whole:
-            token = [s // g for s, g in zip(self.image_size, grid)]
+            token = [s // g for s, g in zip(self.image_size, living.grid)]
             corner, pixels = (tuple(a * t for a, t in zip(cells, token)) for cells in (frame.start, frame.cells))
             prompts = prompts.crop(corner, pixels)
         # also where tokens are ranked at random: what is compared is the choice, at the same cost
-        relevance = self.relevance[str(number)](tokens, frame.cells, prompts, plan.k, alive, plan.weights)
-        score = frame.place(relevance.unflatten(1, frame.cells)).flatten(1)
+        alive = frame.cut(living.alive).flatten(1)
+        relevance = self.relevance[str(number)](tokens.flatten(1, -2), frame.cells, prompts, plan.k, alive, plan.weights)
+        score = frame.place(relevance.unflatten(1, frame.cells))
         if plan.score_by == "relevance":
             return score
         # the same for the same prompts
         source = torch.Generator().manual_seed(self.prompts.seed)
-        return torch.randn(score.shape, generator=source).to(score)
+        return torch.randn(score.flatten(1).shape, generator=source).to(score).view_as(score)
 
-    def prune(self, name: str, grid: tuple[int, ...], score: Tensor, alive: Tensor) -> StageRecord:
-        """Let the tokens of ``grid`` with the highest ``score`` (B, Z) among the ``alive`` (B, Z) go on."""
-        protected = self.plan.protected(self.prompts, grid)
-        self.stages.append(StageRecord(name, grid, score, self.plan.select(score, alive, self.prompts.prompted, protected)))
-        return self.stages[-1]
-
-    def gate(self, score: Tensor, keep: Tensor, before: Tensor, gate: Tensor | None) -> Tensor | None:
-        """The gate after a stage: its 0/1 mask with a gradient to its ``score``, times the ``gate`` of stages before.
+    def prune(self, score: Tensor, living: LivingTokens, frame: Region | None = None) -> LivingTokens:
+        """The ``living`` tokens with the highest ``score`` (B, *grid), or those that the prompts protect.
 
         Args:
-            score: (B, Z). keep: bool (B, Z), the tokens that stay. before: bool (B, Z), those that lived until then.
-
-        Returns:
-            None where tokens are dropped, not gated.
+            frame: as for :meth:`score`; None, too, while :attr:`is_relaxed`.
         """
-        if not self.is_relaxed:
-            return None
-        soft = straight_through_mask(score, keep, before, self.plan.threshold, self.plan.temperature)
-        return soft if gate is None else gate * soft
-
-    def buffer(self, alive: Tensor, gate: Tensor | None) -> TokenBuffer:
-        """The tokens that are ``alive`` (bool, B, Z), to run transformer blocks on; made once at the start and once after every stage."""
+        frame = frame or Region.whole(living.grid)
+        protected = self.plan.protected(self.prompts, living.grid)
+        protected = None if protected is None else frame.cut(protected.view_as(living.alive)).flatten(1)
+        rank, alive = frame.cut(score).flatten(1), frame.cut(living.alive).flatten(1)
+        keep = self.plan.select(rank, alive, self.prompts.prompted, protected)
+        gate = None
         if self.is_relaxed:
-            return GatedTokens(gate, self.is_masking)
+            gate = straight_through_mask(rank, keep, alive, self.plan.threshold, self.plan.temperature).view_as(living.alive)
+            gate = gate if living.gate is None else living.gate * gate
+        return LivingTokens(frame.place(keep.unflatten(1, frame.cells)), gate)
+
+    def record(self, name: str, score: Tensor, living: LivingTokens) -> None:
+        """Keep what a stage did: the ``score`` (B, *grid) that it ranked tokens by, and those that go on."""
+        self.stages.append(StageRecord(name, living.grid, score.flatten(1), living.alive.flatten(1)))
+
+    def mask(self, x: Tensor, living: LivingTokens) -> Tensor:
+        """``x`` (B, *grid, C) as the plan's mode "mask" has it, beta * Y of eq. 5; the same ``x`` in any other mode."""
+        return x * living.gate.unsqueeze(-1) if self.is_masking and living.gate is not None else x
+
+    def buffer(self, living: LivingTokens) -> TokenBuffer:
+        """The ``living`` tokens, to run transformer blocks on; made once at the start and once after the record of every stage."""
+        if self.is_relaxed:
+            return GatedTokens(None if living.gate is None else living.gate.flatten(1), self.is_masking)
+        alive = living.alive.flatten(1)
         return PackedTokens(alive) if self.shapes is None else PaddedTokens(alive, *self.shapes[len(self.stages)])
 
     def decoded_region(self) -> Region:

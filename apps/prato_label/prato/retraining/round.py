@@ -23,7 +23,7 @@ from prato.retraining.comparison import CaseDice, Comparison, compare, measure_d
 from prato.retraining.file_changes import FileChanges
 from prato.retraining.model_store import ModelRecord, ModelStore, ReplacedError, StoreError
 from prato.retraining.training_data import TrainingData, load_training_data
-from prato.training.fine_tuning import BLEND_SHARE, TrainingParameters, TrainingStopped, choose_rate, fine_tune, schedule
+from prato.training.fine_tuning import BLEND_SHARE, FineTuning, TrainingParameters, TrainingStopped, choose_rate, fine_tune, schedule
 from prato.training.progress import TrainingProgress, complete_progress
 
 
@@ -124,7 +124,7 @@ def _train_round(order: TrainingOrder, should_continue: Callable[[], bool]) -> d
     rate = choose_rate(network, spec, data.training, parameters.device)
     check()
     sides, state = (data.training, data.validation), _state_file(order)
-    trained = fine_tune(network, spec, parameters, *sides, rate, progress, state, run, should_continue)
+    trained = fine_tune(network, FineTuning(spec, parameters, *sides, rate, progress, state, run, should_continue))
     candidate = folder / f"candidate{order.model.suffix}"
     candidate_version = save_model(candidate, trained, _candidate_spec(spec, order, version, steps, rate, data))
     parts.end("train")

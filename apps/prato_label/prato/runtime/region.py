@@ -61,13 +61,21 @@ class Region:
         """The same place on a grid ``factor`` times as fine."""
         return Region(*(tuple(factor * n for n in bounds) for bounds in (self.start, self.stop, self.size)))
 
-    def place(self, values: Tensor) -> Tensor:
-        """``values`` (B, *cells) of its cells on the whole grid, (B, *size), 0 elsewhere."""
+    def cut(self, values: Tensor) -> Tensor:
+        """``values`` (B, *size, ...) of its cells alone, (B, *cells, ...), in the same memory."""
+        return values[(slice(None), *self.slices)]
+
+    def paste(self, values: Tensor, canvas: Tensor) -> Tensor:
+        """``canvas`` (B, *size, ...), which stays as it is, with ``values`` (B, *cells, ...) in its cells."""
         if self.is_whole:
             return values
-        canvas = values.new_zeros(values.shape[0], *self.size)
-        canvas[(slice(None), *self.slices)] = values
+        canvas = canvas.clone()
+        self.cut(canvas).copy_(values)
         return canvas
+
+    def place(self, values: Tensor) -> Tensor:
+        """``values`` (B, *cells) of its cells on the whole grid, (B, *size), 0 elsewhere."""
+        return values if self.is_whole else self.paste(values, values.new_zeros(values.shape[0], *self.size))
 
     @property
     def is_whole(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +64,15 @@ class TrainingParameters:
 
 
 @dataclass(frozen=True)
-class _Job:
-    """What :func:`fine_tune` is given, for either way to look at images."""
+class FineTuning:
+    """What a network is fine-tuned on, and how.
+
+    Attributes:
+        spec: of the network. training, validation: cases that it learns from, and that its Dice is followed on.
+        rate: peak learning rate. progress: says how many steps there are, and is told how far they are.
+        state_file: kept every 15 seconds and when stopped; a training with the same ``run`` resumes from it, with the same result.
+        should_continue: called after every step.
+    """
 
     spec: ModelSpec
     parameters: TrainingParameters
@@ -74,8 +81,8 @@ class _Job:
     rate: float
     progress: TrainingProgress
     state_file: Path
-    run: dict[str, Any]
-    should_continue: Callable[[], bool]
+    run: Mapping[str, Any] = field(default_factory=dict)
+    should_continue: Callable[[], bool] = lambda: True
 
 
 class FrozenBatchNormTrainer(Trainer):
@@ -120,43 +127,26 @@ def choose_rate(network: PrunableNetwork, spec: ModelSpec, training: Sequence[Tr
     return LEARNING_RATE * min(max(4 * (1 - dice) - 0.2, _GENTLE), 1.0)
 
 
-def fine_tune(
-    network: PrunableNetwork,
-    spec: ModelSpec,
-    parameters: TrainingParameters,
-    training: Sequence[TrainingCase],
-    validation: Sequence[TrainingCase],
-    rate: float,
-    progress: TrainingProgress,
-    state_file: Path,
-    run: dict[str, Any],
-    should_continue: Callable[[], bool],
-) -> nn.Module:
-    """Train ``network`` for as many steps as ``progress`` expects, then blend it with its old self.
-
-    Args:
-        rate: peak learning rate.
-        state_file: kept every 15 seconds and when stopped; a training with the same ``run`` resumes from it, with the same result.
-        should_continue: called after every step.
+def fine_tune(network: PrunableNetwork, job: FineTuning) -> nn.Module:
+    """Train ``network`` for as many steps as the job's progress expects, then blend it with its old self.
 
     Returns:
         The network in evaluation mode.
 
     Raises:
-        TrainingStopped: ``should_continue`` returned False.
+        TrainingStopped: ``job.should_continue`` returned False.
     """
     start = {name: value.clone() for name, value in network.state_dict().items()}
-    torch.manual_seed(parameters.seed)
-    tune = _fit_stacks if spec.centre == "stack" else _fit_windows
-    run = {**run, "steps": progress.steps}
-    job = _Job(spec, parameters, training, validation[:_MEASURED], rate, progress, state_file, run, should_continue)
+    torch.manual_seed(job.parameters.seed)
+    tune = _fit_stacks if job.spec.centre == "stack" else _fit_windows
+    job = replace(job, validation=job.validation[:_MEASURED], run={**job.run, "steps": job.progress.steps})
     trained, dice = tune(network, job)
     blend(start, trained, BLEND_SHARE)
-    progress.report_validation(dice(trained))
+    job.progress.report_validation(dice(trained))
     return trained
 
 
-def _fit_windows(network: PrunableNetwork, job: _Job) -> tuple[nn.Module, Callable[[Any], dict[str, float]]]:
+def _fit_windows(network: PrunableNetwork, job: FineTuning) -> tuple[nn.Module, Callable[[Any], dict[str, float]]]:
     """``network`` trained on windows, and what measures it on the validation cases."""
     device, steps = torch.device(job.parameters.device), job.progress.steps
     settings = Settings(BATCH_SIZE, job.rate, job.spec.window, job.parameters.seed)
@@ -178,7 +168,7 @@ def _fit_windows(network: PrunableNetwork, job: _Job) -> tuple[nn.Module, Callab
     return trained, dice
 
 
-def _fit_stacks(network: Any, job: _Job) -> tuple[nn.Module, Callable[[Any], dict[str, float]]]:
+def _fit_stacks(network: Any, job: FineTuning) -> tuple[nn.Module, Callable[[Any], dict[str, float]]]:
     """As :func:`_fit_windows`, for a network that looks at stacks: each step takes one."""
     device, steps = torch.device(job.parameters.device), job.progress.steps
     recipe = Recipe(

@@ -236,8 +236,7 @@ class Trainer:
         if self.plan is None or not self.settings.levels:
             return self.plan
         choice = np.random.default_rng((self.settings.seed, self.step, 1)).random()
-        levels = ((0.60, None), (0.72, "off"), (0.82, "25"), (0.94, "50"), (1.0, "75"))
-        return self.plan.with_override(next(level for limit, level in levels if choice < limit))
+        return self.plan.with_random_override(choice)
 
     def _save_state(self, path: Path) -> None:
         state: dict[str, Any] = {
