@@ -11,6 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from prato.dicom.breath_holds import tell_apart
 from prato.dicom.headers import Frame
 
 #: A cine has more phases than a series of echoes or inversion times; the coarsest cines that are read have 8.
@@ -36,9 +37,14 @@ _OTHER = re.compile(
 
 @dataclass(frozen=True)
 class Block:
-    """Parallel images of one series, one kind and one size: ``slices`` holds the frames by distance along ``normal`` (mm, ascending)."""
+    """Parallel images of one series, one kind and one size.
+
+    Attributes:
+        slices: the frames by distance along ``normal`` (mm, ascending). again: likewise those of slices that were acquired again, in order.
+    """
 
     slices: dict[float, tuple[Frame, ...]]
+    again: tuple[tuple[float, tuple[Frame, ...]], ...] = ()
 
     @property
     def frame(self) -> Frame:
@@ -51,9 +57,19 @@ class Block:
         return normal_of(self.frame)
 
     @property
+    def acquisitions(self) -> list[tuple[float, tuple[Frame, ...]]]:
+        """Each slice, also those that were acquired again."""
+        return [*self.slices.items(), *self.again]
+
+    @property
+    def frames(self) -> list[Frame]:
+        """All of them."""
+        return [frame for _, frames in self.acquisitions for frame in frames]
+
+    @property
     def files(self) -> int:
         """How many files its images are in."""
-        return len({frame.file for frames in self.slices.values() for frame in frames})
+        return len({frame.file for frame in self.frames})
 
 
 def normal_of(frame: Frame) -> np.ndarray:
@@ -98,6 +114,12 @@ def split_series(frames: Iterable[Frame]) -> list[Block]:
     return sorted((_block(plane) for plane in planes), key=lambda block: -len(block.slices))
 
 
+def join_blocks(blocks: Iterable[Block]) -> Block:
+    """All images of ``blocks``, of several series, which lie in parallel planes, in the same order whatever that of ``blocks``."""
+    frames = [frame for block in blocks for frame in block.frames]
+    return _block(with_times(sorted(frames, key=lambda frame: (frame.series_number or 0, frame.series, frame.instance_number or 0))))
+
+
 def _block(plane: list[Frame]) -> Block:
     normal = normal_of(plane[0])
     slices: dict[float, list[Frame]] = {}
@@ -107,7 +129,9 @@ def _block(plane: list[Frame]) -> Block:
             last = distance
             slices[last] = []
         slices[last].append(frame)
-    return Block({distance: tuple(found) for distance, found in slices.items()})
+    told = tell_apart({distance: tuple(found) for distance, found in slices.items()})
+    again = tuple((distance, frames) for distance, holds in told.items() for frames in holds[1:])
+    return Block({distance: holds[0] for distance, holds in told.items()}, again)
 
 
 def why_no_cine(block: Block) -> str | None:
@@ -143,8 +167,13 @@ def _why_not_one_beat(frames: Sequence[Frame]) -> str | None:
         if len(set(instances)) == len(instances):  # else the same image was sent again
             return f"{min(repeated)} images for each time"
     # one image of each heartbeat, at nearly the same time after the R wave, now a little later, now a little earlier
-    is_one_time = span < _ONE_TIME * (frames[0].rr_ms or _USUAL_BEAT_MS)
+    is_one_time = span < _ONE_TIME * beat_of(frames)
     return slow if is_one_time and sum(before > after for (_, before), (_, after) in pairwise(acquired)) > 1 else None
+
+
+def beat_of(frames: Sequence[Frame]) -> float:
+    """How long a heartbeat lasts, ms: as the first of ``frames`` says, or usually."""
+    return frames[0].rr_ms or _USUAL_BEAT_MS
 
 
 def _is_in_microseconds(span: float, rr_ms: float | None) -> bool:
@@ -167,12 +196,12 @@ def by_series(frames: Iterable[Frame]) -> dict[tuple[str, str, int | None], list
             by_number[frame.series_number].append(frame)
         images = Counter((frame.series_number, frame.position) for frame in own)
         parts = {own[0].series_number: own} if None in by_number or max(images.values()) < MIN_PHASES else by_number
-        found |= {(*uids, number): _with_times(part) for number, part in parts.items()}
+        found |= {(*uids, number): with_times(part) for number, part in parts.items()}
     return found
 
 
-def _with_times(frames: list[Frame]) -> list[Frame]:
-    """``frames`` of one series with the times, and the numbers of their phases, in the first of their ways that tells some apart: programs
+def with_times(frames: list[Frame]) -> list[Frame]:
+    """``frames`` of one cine with the times, and the numbers of their phases, in the first of their ways that tells some apart: programs
     fill in a 0, or a 1, where they do not know."""
     delay, index = _telling(frame.delays_ms for frame in frames), _telling(frame.phase_indices for frame in frames)
     return [

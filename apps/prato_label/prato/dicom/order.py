@@ -72,6 +72,7 @@ def put_in_order(stack: Stack) -> OrderedCine:
     if stack.flaw:
         raise DicomError(stack.flaw)
     slices = list(stack.slices.values())
+    _note_series(slices, notes)
     _check_references(slices, notes)
     slices = _drop_copies(slices, notes)
     _check_counts([len(frames) for frames in slices])
@@ -98,6 +99,12 @@ def put_in_order(stack: Stack) -> OrderedCine:
     if any(frame.is_lossy for frame in stack.frames):
         notes.append("The images were once compressed with loss: fine structures may be missing.")
     return OrderedCine(rows, affine, times, triggers, rr_ms, rr_source, order, tuple(notes))
+
+
+def _note_series(slices: list[tuple[Frame, ...]], notes: list[str]) -> None:
+    if any(len({frame.series for frame in frames}) > 1 for frames in slices):
+        count = len({frame.series for frames in slices for frame in frames})
+        notes.append(f"The phases of a slice are of several series, {count} in all: their trigger times say that they are one cine.")
 
 
 def _check_references(slices: list[tuple[Frame, ...]], notes: list[str]) -> None:
