@@ -27,6 +27,9 @@ _BEAT_MS = 3000.0
 _USUAL_BEAT_MS = 800.0
 #: Of a heartbeat: times after the R wave that span less may be one, now a little later, now a little earlier.
 _ONE_TIME = 0.5
+#: Times that span less, ms, are in seconds. And phases lie no further apart than so many times the usual gap.
+_SECONDS = 3.0
+_UNEVEN = 2.0
 #: Images of one slice that were acquired further apart than this, s, are not phases of one heartbeat.
 _PHASE_S = 0.25
 #: Descriptions of what may lie where the cine lies, and is none.
@@ -142,11 +145,19 @@ def why_no_cine(block: Block) -> str | None:
         return "phase or velocity maps" if block.frame.kind == "phase" else "real or imaginary parts"
     if max(counts) < MIN_PHASES:
         return ONE_PHASE if max(counts) == 1 else f"{max(counts)} images of each slice, not a cine"
+    if len(block.slices) > 1 and _has_one_time_a_slice(block.slices.values()):
+        return "all images of a slice at one time after the R wave"
     frames = next(frames for frames in block.slices.values() if len(frames) >= min(count, max(counts)))
     for what, values in (("echo times", [f.echo_ms for f in frames]), ("inversion times", [f.inversion_ms for f in frames])):
         if len(set(values)) > 1:
             return f"images of several {what}"
     return _why_not_one_beat(frames)
+
+
+def _has_one_time_a_slice(slices: Iterable[Sequence[Frame]]) -> bool:
+    """Whether the times after the R wave tell slices apart and not images, and nothing else says that these are phases."""
+    times = [{frame.trigger_ms if frame.acquired_s is None else None for frame in frames} for frames in slices]
+    return all(len(own) == 1 and None not in own for own in times) and len(set.union(*times)) == len(times)
 
 
 def _why_not_one_beat(frames: Sequence[Frame]) -> str | None:
@@ -167,8 +178,19 @@ def _why_not_one_beat(frames: Sequence[Frame]) -> str | None:
         if len(set(instances)) == len(instances):  # else the same image was sent again
             return f"{min(repeated)} images for each time"
     # one image of each heartbeat, at nearly the same time after the R wave, now a little later, now a little earlier
-    is_one_time = span < _ONE_TIME * beat_of(frames)
-    return slow if is_one_time and sum(before > after for (_, before), (_, after) in pairwise(acquired)) > 1 else None
+    if not span < _ONE_TIME * beat_of(frames):
+        return None
+    if len(acquired) == len(frames):
+        return slow if sum(before > after for (_, before), (_, after) in pairwise(acquired)) > 1 else None
+    return f"images within {span:.0f} ms of many heartbeats" if span > _SECONDS and _is_jitter(frames) else None
+
+
+def _is_jitter(frames: Sequence[Frame]) -> bool:
+    """Whether the times after the R wave of ``frames``, as they are counted, go up and down, and are not evenly spread, as phases are."""
+    counted = sorted((frame.temporal_index or 0, frame.instance_number or 0, frame.trigger_ms or 0.0) for frame in frames)
+    steps = np.diff([time for _, _, time in counted])
+    gaps = np.diff(sorted(time for _, _, time in counted))
+    return bool(min((steps > 0).sum(), (steps < 0).sum()) > 1 and gaps.max() > _UNEVEN * np.median(gaps))
 
 
 def beat_of(frames: Sequence[Frame]) -> float:
