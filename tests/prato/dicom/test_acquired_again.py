@@ -100,6 +100,14 @@ def with_slice(k: int) -> np.ndarray:
     return array
 
 
+def in_the_series_of_the_slice() -> list[FileDataset]:
+    added = later((2,), "cine sax")
+    for n, ds in enumerate(added):
+        ds.SeriesInstanceUID, ds.SeriesNumber, ds.InstanceNumber = uid("study", 1, "slice", 2), 102, 1001 + n
+        ds.AcquisitionTime = "100000"
+    return [*single_slices(), *added]
+
+
 def in_another_series() -> list[FileDataset]:
     return [*SCAN.images(), *later((2,), "cine sax again")]
 
@@ -108,13 +116,14 @@ def in_another_series() -> list[FileDataset]:
     ("images", "note"),
     [
         (lambda: one_series(*later((2,), "")), " in series 1: its images 1001 to 1008 are used, as the later ones, and not 17 to 24."),
+        (in_the_series_of_the_slice, " in series 102: its images 1001 to 1008 are used, as the later ones, and not 1 to 8."),
         (in_another_series, ": the images of series 302 are used, as the later ones, and not those of series 1."),
         (
             lambda: [*single_slices(), *later((2,), "again")],
             ": the images of series 302 are used, as the later ones, and not those of series 102.",
         ),
     ],
-    ids=["in the same series", "in another series", "in series of one slice"],
+    ids=["in the same series", "in the series of the slice", "in another series", "in series of one slice"],
 )
 def test_of_a_slice_that_was_acquired_again_the_last_is_used(tmp_path: Path, images: Callable[[], list[FileDataset]], note: str) -> None:
     report = import_dicom(save(tmp_path / "in", images()), tmp_path / "out")

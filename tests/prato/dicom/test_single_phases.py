@@ -63,15 +63,24 @@ def counted(time: Callable[[int, int], float]) -> list[FileDataset]:
         lambda: counted(lambda k, t: 12 * k),
         one_series_an_image,
         with_delays_beside_a_trigger_time_of_0,
+        lambda: changed(taken_apart(), lambda ds, k, t: setattr(ds, "FrameOfReferenceUID", uid("of the image", k, t))),
         lambda: [*taken_apart(), *Scan(40, phases=1, description="LGE", extra={"InversionTime": 300}).images()],
         lambda: changed(taken_apart(), lambda ds, k, t: setattr(ds, "AcquisitionTime", f"1011{k * 12:02d}")),
     ],
-    ids=["numbered", "counted", "one for each image", "delays", "beside late enhancement", "one breath hold a slice"],
+    ids=[
+        "numbered",
+        "counted",
+        "one for each image",
+        "delays",
+        "made-up frames of reference",
+        "beside late enhancement",
+        "one breath hold a slice",
+    ],
 )
 def test_phases_that_are_series_of_their_own_are_one_cine(tmp_path: Path, images: Callable[[], list[FileDataset]]) -> None:
     report = import_dicom(save(tmp_path / "in", images()), tmp_path / "out")
     check(SCAN, report, tmp_path / "out")
-    assert report.refused == [] and "of several series" in report.imported[0].notes[0]
+    assert report.refused == [] and "of several series" in " ".join(report.imported[0].notes)
 
 
 def test_a_label_of_it_refers_to_the_series_of_each_image(tmp_path: Path) -> None:

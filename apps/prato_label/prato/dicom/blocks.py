@@ -132,9 +132,14 @@ def _block(plane: list[Frame]) -> Block:
             last = distance
             slices[last] = []
         slices[last].append(frame)
-    told = tell_apart({distance: tuple(found) for distance, found in slices.items()})
+    return tell_repeats(Block({distance: tuple(found) for distance, found in slices.items()}))
+
+
+def tell_repeats(block: Block, phases: int | None = None) -> Block:
+    """``block`` with slices that were acquired again told apart, as far as it, or the number of ``phases`` of other series, says so."""
+    told = tell_apart(block.slices, phases)
     again = tuple((distance, frames) for distance, holds in told.items() for frames in holds[1:])
-    return Block({distance: holds[0] for distance, holds in told.items()}, again)
+    return Block({distance: holds[0] for distance, holds in told.items()}, again or block.again)
 
 
 def why_no_cine(block: Block) -> str | None:

@@ -16,17 +16,17 @@ AGAIN = 0.5
 _Frames = tuple[Frame, ...]
 
 
-def tell_apart(slices: Mapping[float, _Frames]) -> dict[float, tuple[_Frames, ...]]:
+def tell_apart(slices: Mapping[float, _Frames], phases: int | None = None) -> dict[float, tuple[_Frames, ...]]:
     """By slice, the images of each breath hold, in the order in which they were acquired; one, where nothing says that there were more.
 
     What all slices have twice may be two images of each moment, as of several kinds, so that it counts as acquired again only where the
-    files say when.
+    files say when, or where other series of the stack have as many ``phases`` as one of them.
     """
     found = {distance: _breath_holds(frames) for distance, frames in slices.items()}
     again = [holds for holds in found.values() if len(holds) > 1]
     usual = Counter(map(len, slices.values())).most_common(1)[0][0]
-    if len(again) < AGAIN * len(slices):
-        is_told = all(usual in map(len, holds) for holds in again)
+    if phases is not None or len(again) < AGAIN * len(slices):
+        is_told = all((phases or usual) in map(len, holds) for holds in again)
     else:
         is_told = all(_are_apart(one, other) for holds in again for one, other in pairwise(holds))
     return found if is_told else {distance: (frames,) for distance, frames in slices.items()}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from prato.dicom.blocks import MIN_PHASES, ONE_PHASE, Block, angle_between, normal_of, split_series, why_no_cine
+from prato.dicom.blocks import MIN_PHASES, ONE_PHASE, Block, angle_between, normal_of, split_series, tell_repeats, why_no_cine
 from prato.dicom.headers import Frame
 from prato.dicom.single_phases import join_phases
 from prato.dicom.single_slices import acquisitions, join_small, lies_next_to, slices_of
@@ -23,9 +24,11 @@ def find_stacks(series: Sequence[Iterable[Frame]]) -> tuple[list[Stack], list[Le
     single: list[Block] = []
     few: list[Block] = []
     found: list[list[Block]] = []
-    for frames in series:
+    split = [split_series(frames) for frames in series]
+    every = [block for blocks in split for block in blocks]
+    for blocks in split:
         cines = []
-        for block in split_series(frames):
+        for block in (_told_by_others(block, every) for block in blocks):
             reason = why_no_cine(block)
             if reason is None:
                 cines.append(block)
@@ -48,6 +51,17 @@ def find_stacks(series: Sequence[Iterable[Frame]]) -> tuple[list[Stack], list[Le
             for slices, notes in acquisitions(slices_of(block), left_out):
                 _add(stacks, Stack({one.distance: one.frames for one in slices}, notes, _odd_ones(block, cines)))
     return [_miss(stack, few) for stack in join_small(stacks, small, left_out)], left_out
+
+
+def _told_by_others(block: Block, every: Iterable[Block]) -> Block:
+    """``block`` with its slices, if these are too few to tell, told apart from their repetitions by what others have of theirs."""
+    images = max(map(len, block.slices.values()))
+    if len(block.slices) >= MIN_SLICES or images < 2 * MIN_PHASES:
+        return block
+    alike = [other for other in every if other is not block and fit(other.slices, block.slices)]
+    counts = Counter(len(frames) for other in alike for frames in other.slices.values())
+    usual, slices = counts.most_common(1)[0] if counts else (images, 0)
+    return tell_repeats(block, usual) if slices > 1 and usual < images else block
 
 
 def _miss(stack: Stack, few: Iterable[Block]) -> Stack:

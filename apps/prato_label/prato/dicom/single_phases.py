@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 import numpy as np
 
 from prato.dicom.blocks import MIN_PHASES, ONE_PHASE, Block, beat_of, is_named_plain, join_blocks, why_no_cine
-from prato.dicom.stacks import LeftOut, fit
+from prato.dicom.stacks import LeftOut, lie_alike
 
 #: What series are put together must tell when in the heartbeat they are, over so much of it: other images are all of one time.
 _SPAN = 0.5
@@ -25,10 +25,14 @@ def join_phases(single: Iterable[Block], left_out: list[LeftOut]) -> list[Block]
     described alike are put together, and only where each has a time of its own in the heartbeat, in the same order in all slices; or is
     counted as a phase, where the images of each slice were acquired at once.
     """
+    blocks = list(single)
+    # what one image alone names was made up for it, by a program that makes images anonymous
+    images = Counter(frame.frame_of_reference for block in blocks for frame in block.frames)
     alike: dict[tuple[object, ...], list[list[Block]]] = defaultdict(list)
-    for block in single:
-        groups = alike[_describe(block)]
-        group = next((group for group in groups if fit(group[0].slices, block.slices)), None)
+    for block in blocks:
+        named = {frame.frame_of_reference for frame in block.frames if images[frame.frame_of_reference] > 1} - {""}
+        groups = alike[(*_describe(block), *sorted(named))]
+        group = next((group for group in groups if lie_alike(group[0].frame, block.frame)), None)
         if group is None:
             groups.append([block])
         else:
