@@ -86,6 +86,88 @@ def voxels(report: Report, folder: Path, expected: list[np.ndarray]) -> bool:
     return len(found) == len(expected) and all(np.array_equal(one, other) for one, other in zip(found, expected))
 
 
+def one_series(*added: FileDataset) -> list[FileDataset]:
+    """The cine as one series, which ``added`` are of, too."""
+    for n, ds in enumerate(added):
+        ds.SeriesInstanceUID, ds.SeriesNumber, ds.InstanceNumber = uid("study", 1), 1, 1001 + n
+    return [*SCAN.images(), *added]
+
+
+def with_slice(k: int) -> np.ndarray:
+    """The voxels of the cine with slice ``k`` as it was acquired ``later``."""
+    array = SCAN.array()
+    array[:, :, k] = replace(SCAN, number=2).array()[:, :, k]
+    return array
+
+
+def in_the_series_of_the_slice() -> list[FileDataset]:
+    added = later((2,), "cine sax")
+    for n, ds in enumerate(added):
+        ds.SeriesInstanceUID, ds.SeriesNumber, ds.InstanceNumber = uid("study", 1, "slice", 2), 102, 1001 + n
+        ds.AcquisitionTime = "100000"
+    return [*single_slices(), *added]
+
+
+def in_another_series() -> list[FileDataset]:
+    return [*SCAN.images(), *later((2,), "cine sax again")]
+
+
+@pytest.mark.parametrize(
+    ("images", "note"),
+    [
+        (lambda: one_series(*later((2,), "")), " in series 1: its images 1001 to 1008 are used, as the later ones, and not 17 to 24."),
+        (in_the_series_of_the_slice, " in series 102: its images 1001 to 1008 are used, as the later ones, and not 1 to 8."),
+        (in_another_series, ": the images of series 302 are used, as the later ones, and not those of series 1."),
+        (
+            lambda: [*single_slices(), *later((2,), "again")],
+            ": the images of series 302 are used, as the later ones, and not those of series 102.",
+        ),
+    ],
+    ids=["in the same series", "in the series of the slice", "in another series", "in series of one slice"],
+)
+def test_of_a_slice_that_was_acquired_again_the_last_is_used(tmp_path: Path, images: Callable[[], list[FileDataset]], note: str) -> None:
+    report = import_dicom(save(tmp_path / "in", images()), tmp_path / "out")
+    assert voxels(report, tmp_path / "out", [with_slice(2)])
+    assert report.imported[0].notes == (f"A slice was acquired twice{note}",)
+    assert len(report.left_out) == 1 and "8 files: acquired again in series" in report.left_out[0]
+
+
+@pytest.mark.parametrize("count", [2, 5, 7])
+@pytest.mark.parametrize("images", [one_series, lambda *added: [*SCAN.images(), *added]], ids=["same series", "another"])
+def test_a_last_acquisition_that_was_broken_off_is_not_used(tmp_path: Path, images: Callable[..., list[FileDataset]], count: int) -> None:
+    report = import_dicom(save(tmp_path / "in", images(*later((2,), "")[:count])), tmp_path / "out")
+    check(SCAN, report, tmp_path / "out")
+    assert f"{count} files" in report.left_out[0]
+
+
+def test_a_series_in_which_all_was_acquired_twice_is_two_cines_where_it_says_when(tmp_path: Path) -> None:
+    images = one_series(*later((0, 1, 2, 3, 4), "", one_series=True))
+    for n, ds in enumerate(images):
+        ds.AcquisitionTime = "100000" if n < 40 else "101500"
+    report = import_dicom(save(tmp_path / "in", images), tmp_path / "out")
+    assert voxels(report, tmp_path / "out", [SCAN.array(), replace(SCAN, number=2).array()])
+    for ds in images:
+        del ds.AcquisitionTime
+    report = import_dicom(save(tmp_path / "unknown", images), tmp_path / "out2")
+    assert report.imported == [] and "2 images for each time" in report.left_out[0]
+
+
+def test_half_of_a_cine_under_stress_replaces_nothing_of_it(tmp_path: Path) -> None:
+    report = import_dicom(save(tmp_path / "in", [*SCAN.images(), *later((0, 1, 2), "under stress")]), tmp_path / "out")
+    assert voxels(report, tmp_path / "out", [SCAN.array(), replace(SCAN, number=2).array()[:, :, :3]])
+
+
+@pytest.mark.parametrize("change", [{"EchoTime": 3.0}, {"SeriesDescription": "cine tagging"}], ids=["another echo", "tags"])
+def test_another_kind_of_image_of_a_slice_replaces_none(tmp_path: Path, change: dict[str, object]) -> None:
+    added = later((2,), "cine sax")
+    for ds in added:
+        for name, value in change.items():
+            setattr(ds, name, value)
+    report = import_dicom(save(tmp_path / "in", [*SCAN.images(), *added]), tmp_path / "out")
+    check(SCAN, report, tmp_path / "out")
+    assert "a slice that series 1 (cine sax) has already" in report.left_out[0]
+
+
 def halve(ds: FileDataset) -> None:
     ds.Rows, ds.Columns, ds.PixelSpacing, ds.PixelData = 6, 5, [3.0, 2.5], ds.PixelData[: 6 * 5 * 2]
 

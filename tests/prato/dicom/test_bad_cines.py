@@ -98,12 +98,6 @@ CASES: dict[str, tuple[Callable[[], list[FileDataset]], str]] = {
         "one above another",
     ),
     "one phase": (lambda: replace(SCAN, phases=1).images(), "one phase"),
-    "one series a phase": (
-        lambda: [
-            *changed(SCAN.images(), lambda n: True, lambda ds: setattr(ds, "SeriesInstanceUID", uid(ds.InstanceNumber % SCAN.phases)))
-        ],
-        "and 7 more series, 40 files: one phase each of the same slices: if they are one cine, export it as one series",
-    ),
     "one slice": (lambda: replace(SCAN, slices=1).images(), "a cine of 1 slice, no stack"),
     "two slices": (lambda: replace(SCAN, slices=2).images(), "a cine of 2 slices, no stack"),
     "two images in one place": (lambda: copies(blacken), "two different images are phase"),

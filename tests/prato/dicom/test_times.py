@@ -184,3 +184,45 @@ def test_phases_that_were_acquired_one_after_the_other_are_a_cine(tmp_path: Path
     check(SCAN, report, tmp_path / "out")
     assert (report.refused, report.left_out) == ([], [])
     assert only(report, tmp_path / "out")[1]["phase_times_ms"][:3] == [0, 100, 200]
+
+
+def perfusion(triggers: Callable[[int, int], float]) -> list[FileDataset]:
+    """First passes of three slices, which do not say when they were acquired."""
+    images = replace(SCAN, slices=3, phases=20, description="").images()
+    for n, ds in enumerate(images):
+        ds.TriggerTime = round(triggers(n // 20, n % 20), 1)
+    return images
+
+
+@pytest.mark.parametrize(
+    ("triggers", "why"),
+    [
+        (lambda k, t: 100 + 150 * k + np.random.default_rng([k, t]).uniform(0, 40), "ms of many heartbeats"),
+        (lambda k, t: 100 + 150 * k, "all images of a slice at one time after the R wave"),
+    ],
+    ids=["now later, now earlier", "always the same"],
+)
+def test_images_of_many_heartbeats_that_do_not_say_when_are_no_cine(
+    tmp_path: Path, triggers: Callable[[int, int], float], why: str
+) -> None:
+    report = import_dicom(save(tmp_path / "in", perfusion(triggers)), tmp_path / "out")
+    assert report.imported == [] and why in report.left_out[0]
+
+
+def test_a_short_cine_whose_images_are_numbered_anew_is_one(tmp_path: Path) -> None:
+    scan = replace(SCAN, rr_ms=300.0, extra={"NominalInterval": 800})
+    images = scan.images()
+    for number, n in enumerate(np.random.default_rng(1).permutation(len(images)), 1):
+        images[int(n)].InstanceNumber = number
+    check(scan, import_dicom(save(tmp_path / "in", images), tmp_path / "out"), tmp_path / "out")
+
+
+def test_slices_whose_times_are_in_several_units_give_only_the_order(tmp_path: Path) -> None:
+    images = SCAN.images()
+    for ds in images[:16]:
+        ds.TriggerTime /= 1000
+    report = import_dicom(save(tmp_path / "in", images), tmp_path / "out")
+    check(SCAN, report, tmp_path / "out")
+    sidecar = only(report, tmp_path / "out")[1]
+    assert (sidecar["phase_times_ms"][1], sidecar["trigger_times_ms"]) == (100, None)
+    assert "those of slice 1 span 0.7 ms and those of slice 3 700 ms" in sidecar["notes"][0]

@@ -11,6 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from prato.dicom.breath_holds import tell_apart
 from prato.dicom.headers import Frame
 
 #: A cine has more phases than a series of echoes or inversion times; the coarsest cines that are read have 8.
@@ -26,6 +27,9 @@ _BEAT_MS = 3000.0
 _USUAL_BEAT_MS = 800.0
 #: Of a heartbeat: times after the R wave that span less may be one, now a little later, now a little earlier.
 _ONE_TIME = 0.5
+#: Times that span less, ms, are in seconds. And phases lie no further apart than so many times the usual gap.
+_SECONDS = 3.0
+_UNEVEN = 2.0
 #: Images of one slice that were acquired further apart than this, s, are not phases of one heartbeat.
 _PHASE_S = 0.25
 #: Descriptions of what may lie where the cine lies, and is none.
@@ -36,9 +40,14 @@ _OTHER = re.compile(
 
 @dataclass(frozen=True)
 class Block:
-    """Parallel images of one series, one kind and one size: ``slices`` holds the frames by distance along ``normal`` (mm, ascending)."""
+    """Parallel images of one series, one kind and one size.
+
+    Attributes:
+        slices: the frames by distance along ``normal`` (mm, ascending). again: likewise those of slices that were acquired again, in order.
+    """
 
     slices: dict[float, tuple[Frame, ...]]
+    again: tuple[tuple[float, tuple[Frame, ...]], ...] = ()
 
     @property
     def frame(self) -> Frame:
@@ -51,9 +60,19 @@ class Block:
         return normal_of(self.frame)
 
     @property
+    def acquisitions(self) -> list[tuple[float, tuple[Frame, ...]]]:
+        """Each slice, also those that were acquired again."""
+        return [*self.slices.items(), *self.again]
+
+    @property
+    def frames(self) -> list[Frame]:
+        """All of them."""
+        return [frame for _, frames in self.acquisitions for frame in frames]
+
+    @property
     def files(self) -> int:
         """How many files its images are in."""
-        return len({frame.file for frames in self.slices.values() for frame in frames})
+        return len({frame.file for frame in self.frames})
 
 
 def normal_of(frame: Frame) -> np.ndarray:
@@ -98,6 +117,12 @@ def split_series(frames: Iterable[Frame]) -> list[Block]:
     return sorted((_block(plane) for plane in planes), key=lambda block: -len(block.slices))
 
 
+def join_blocks(blocks: Iterable[Block]) -> Block:
+    """All images of ``blocks``, of several series, which lie in parallel planes, in the same order whatever that of ``blocks``."""
+    frames = [frame for block in blocks for frame in block.frames]
+    return _block(with_times(sorted(frames, key=lambda frame: (frame.series_number or 0, frame.series, frame.instance_number or 0))))
+
+
 def _block(plane: list[Frame]) -> Block:
     normal = normal_of(plane[0])
     slices: dict[float, list[Frame]] = {}
@@ -107,7 +132,14 @@ def _block(plane: list[Frame]) -> Block:
             last = distance
             slices[last] = []
         slices[last].append(frame)
-    return Block({distance: tuple(found) for distance, found in slices.items()})
+    return tell_repeats(Block({distance: tuple(found) for distance, found in slices.items()}))
+
+
+def tell_repeats(block: Block, phases: int | None = None) -> Block:
+    """``block`` with slices that were acquired again told apart, as far as it, or the number of ``phases`` of other series, says so."""
+    told = tell_apart(block.slices, phases)
+    again = tuple((distance, frames) for distance, holds in told.items() for frames in holds[1:])
+    return Block({distance: holds[0] for distance, holds in told.items()}, again or block.again)
 
 
 def why_no_cine(block: Block) -> str | None:
@@ -118,11 +150,19 @@ def why_no_cine(block: Block) -> str | None:
         return "phase or velocity maps" if block.frame.kind == "phase" else "real or imaginary parts"
     if max(counts) < MIN_PHASES:
         return ONE_PHASE if max(counts) == 1 else f"{max(counts)} images of each slice, not a cine"
+    if len(block.slices) > 1 and _has_one_time_a_slice(block.slices.values()):
+        return "all images of a slice at one time after the R wave"
     frames = next(frames for frames in block.slices.values() if len(frames) >= min(count, max(counts)))
     for what, values in (("echo times", [f.echo_ms for f in frames]), ("inversion times", [f.inversion_ms for f in frames])):
         if len(set(values)) > 1:
             return f"images of several {what}"
     return _why_not_one_beat(frames)
+
+
+def _has_one_time_a_slice(slices: Iterable[Sequence[Frame]]) -> bool:
+    """Whether the times after the R wave tell slices apart and not images, and nothing else says that these are phases."""
+    times = [{frame.trigger_ms if frame.acquired_s is None else None for frame in frames} for frames in slices]
+    return all(len(own) == 1 and None not in own for own in times) and len(set.union(*times)) == len(times)
 
 
 def _why_not_one_beat(frames: Sequence[Frame]) -> str | None:
@@ -143,8 +183,24 @@ def _why_not_one_beat(frames: Sequence[Frame]) -> str | None:
         if len(set(instances)) == len(instances):  # else the same image was sent again
             return f"{min(repeated)} images for each time"
     # one image of each heartbeat, at nearly the same time after the R wave, now a little later, now a little earlier
-    is_one_time = span < _ONE_TIME * (frames[0].rr_ms or _USUAL_BEAT_MS)
-    return slow if is_one_time and sum(before > after for (_, before), (_, after) in pairwise(acquired)) > 1 else None
+    if not span < _ONE_TIME * beat_of(frames):
+        return None
+    if len(acquired) == len(frames):
+        return slow if sum(before > after for (_, before), (_, after) in pairwise(acquired)) > 1 else None
+    return f"images within {span:.0f} ms of many heartbeats" if span > _SECONDS and _is_jitter(frames) else None
+
+
+def _is_jitter(frames: Sequence[Frame]) -> bool:
+    """Whether the times after the R wave of ``frames``, as they are counted, go up and down, and are not evenly spread, as phases are."""
+    counted = sorted((frame.temporal_index or 0, frame.instance_number or 0, frame.trigger_ms or 0.0) for frame in frames)
+    steps = np.diff([time for _, _, time in counted])
+    gaps = np.diff(sorted(time for _, _, time in counted))
+    return bool(min((steps > 0).sum(), (steps < 0).sum()) > 1 and gaps.max() > _UNEVEN * np.median(gaps))
+
+
+def beat_of(frames: Sequence[Frame]) -> float:
+    """How long a heartbeat lasts, ms: as the first of ``frames`` says, or usually."""
+    return frames[0].rr_ms or _USUAL_BEAT_MS
 
 
 def _is_in_microseconds(span: float, rr_ms: float | None) -> bool:
@@ -167,12 +223,12 @@ def by_series(frames: Iterable[Frame]) -> dict[tuple[str, str, int | None], list
             by_number[frame.series_number].append(frame)
         images = Counter((frame.series_number, frame.position) for frame in own)
         parts = {own[0].series_number: own} if None in by_number or max(images.values()) < MIN_PHASES else by_number
-        found |= {(*uids, number): _with_times(part) for number, part in parts.items()}
+        found |= {(*uids, number): with_times(part) for number, part in parts.items()}
     return found
 
 
-def _with_times(frames: list[Frame]) -> list[Frame]:
-    """``frames`` of one series with the times, and the numbers of their phases, in the first of their ways that tells some apart: programs
+def with_times(frames: list[Frame]) -> list[Frame]:
+    """``frames`` of one cine with the times, and the numbers of their phases, in the first of their ways that tells some apart: programs
     fill in a 0, or a 1, where they do not know."""
     delay, index = _telling(frame.delays_ms for frame in frames), _telling(frame.phase_indices for frame in frames)
     return [

@@ -27,6 +27,8 @@ _TOLERATED_MM = 0.5
 _BEAT_MS = (200.0, 3000.0)
 _MIN_SPAN_MS = 100.0
 _MAX_SPAN = 1.5
+#: Slices of which one spans so many times what another does have their times in several units, such as s and ms.
+_UNIT = 10.0
 #: How much longer than usual the time between two phases is where one is missing between them.
 _GAP = 1.7
 #: So many phases, and more, a slice begins at another time than most.
@@ -72,6 +74,7 @@ def put_in_order(stack: Stack) -> OrderedCine:
     if stack.flaw:
         raise DicomError(stack.flaw)
     slices = list(stack.slices.values())
+    _note_series(slices, notes)
     _check_references(slices, notes)
     slices = _drop_copies(slices, notes)
     _check_counts([len(frames) for frames in slices])
@@ -81,11 +84,11 @@ def put_in_order(stack: Stack) -> OrderedCine:
     triggers = None
     if all(frame.trigger_ms is not None for frames in rows for frame in frames) and order == "TriggerTime":
         triggers = np.array([[frame.trigger_ms for frame in frames] for frames in rows], dtype=np.float64)
-    times = None if triggers is None else (triggers - triggers[:, :1]).mean(axis=0)
-    if times is not None and not _MIN_SPAN_MS <= times[-1] <= _BEAT_MS[1]:
-        why = f"all of them lie within {times[-1]:.3g} ms" if times[-1] < _MIN_SPAN_MS else f"they span {times[-1] / 1000:.0f} s"
+    why = None if triggers is None else _why_untimed(triggers)
+    if why is not None:
         notes.append(f"The trigger times tell only the order of the phases, as {why}.")
-        triggers = times = None
+        triggers = None
+    times = None if triggers is None else (triggers - triggers[:, :1]).mean(axis=0)
     if triggers is not None:
         _note_gaps(triggers, notes)
         _note_beginnings(triggers, notes)
@@ -98,6 +101,12 @@ def put_in_order(stack: Stack) -> OrderedCine:
     if any(frame.is_lossy for frame in stack.frames):
         notes.append("The images were once compressed with loss: fine structures may be missing.")
     return OrderedCine(rows, affine, times, triggers, rr_ms, rr_source, order, tuple(notes))
+
+
+def _note_series(slices: list[tuple[Frame, ...]], notes: list[str]) -> None:
+    if any(len({frame.series for frame in frames}) > 1 for frames in slices):
+        count = len({frame.series for frames in slices for frame in frames})
+        notes.append(f"The phases of a slice are of several series, {count} in all: their trigger times say that they are one cine.")
 
 
 def _check_references(slices: list[tuple[Frame, ...]], notes: list[str]) -> None:
@@ -186,6 +195,17 @@ def _affine(rows: tuple[tuple[Frame, ...], ...], notes: list[str]) -> np.ndarray
     affine[:3, 0], affine[:3, 1], affine[:3, 2] = along_row * first.spacing[1], along_column * first.spacing[0], normal * step
     affine[:3, 3] = centre
     return _LPS_TO_RAS @ affine + 0.0
+
+
+def _why_untimed(triggers: np.ndarray) -> str | None:
+    """Why ``triggers`` (Z, T) are no times in ms, if they are not."""
+    spans = triggers[:, -1] - triggers[:, 0]
+    if spans.max() > _UNIT * spans.min():
+        return f"those of slice {spans.argmin() + 1} span {spans.min():.3g} ms and those of slice {spans.argmax() + 1} {spans.max():.3g} ms"
+    span = float(spans.mean())
+    if span < _MIN_SPAN_MS:
+        return f"all of them lie within {span:.3g} ms"
+    return f"they span {span / 1000:.0f} s" if span > _BEAT_MS[1] else None
 
 
 def _note_gaps(triggers: np.ndarray, notes: list[str]) -> None:

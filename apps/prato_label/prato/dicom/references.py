@@ -38,6 +38,8 @@ class DicomOrigin(BaseModel):
     image_position_patient: list[tuple[float, float, float]]
     sop_instance_uids: list[list[str]]
     series_of_slice: list[int]
+    #: Of each slice and phase, where the phases of a slice are of several series.
+    series_of_image: list[list[int]] | None = None
     frame_numbers: list[list[int]] | None
 
 
@@ -59,12 +61,13 @@ class CineReference(BaseModel):
         if not is_study_id(self.study):
             raise ValueError("its study's name cannot be a part of a file's")
         origin = self.dicom
-        tables = [origin.sop_instance_uids] + ([origin.frame_numbers] if origin.frame_numbers is not None else [])
+        tables = [table for table in (origin.sop_instance_uids, origin.frame_numbers, origin.series_of_image) if table is not None]
         if any(len(table) != self.slices or any(len(row) != self.phases for row in table) for table in tables):
             raise ValueError("it does not have one instance per slice and phase")
         if len(origin.image_position_patient) != self.slices or len(origin.series_of_slice) != self.slices:
             raise ValueError("it does not have one position per slice")
-        if not all(0 <= n < len(origin.series_instance_uids) for n in origin.series_of_slice):
+        series = [origin.series_of_slice, *(origin.series_of_image or ())]
+        if not all(0 <= n < len(origin.series_instance_uids) for own in series for n in own):
             raise ValueError("a slice is of a series that it does not list")
         return self
 
@@ -101,9 +104,10 @@ class CineReference(BaseModel):
     def images_of_phase(self, t: int) -> list[tuple[str, str, int | None]]:
         """Series UID, SOP instance UID and (of multi-frame objects) frame number of each slice of phase ``t``."""
         origin = self.dicom
-        numbers = origin.frame_numbers
+        numbers, of_image = origin.frame_numbers, origin.series_of_image
+        series = [of_image[k][t] if of_image else origin.series_of_slice[k] for k in range(self.slices)]
         return [
-            (origin.series_instance_uids[origin.series_of_slice[k]], origin.sop_instance_uids[k][t], numbers[k][t] if numbers else None)
+            (origin.series_instance_uids[series[k]], origin.sop_instance_uids[k][t], numbers[k][t] if numbers else None)
             for k in range(self.slices)
         ]
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-import numpy as np
-
-from prato.dicom.blocks import MIN_PHASES, ONE_PHASE, Block, angle_between, normal_of, split_series, why_no_cine
+from prato.dicom.blocks import MIN_PHASES, ONE_PHASE, Block, angle_between, normal_of, split_series, tell_repeats, why_no_cine
 from prato.dicom.headers import Frame
-from prato.dicom.single_slices import join_small, lies_next_to
-from prato.dicom.stacks import MIN_SLICES, SAME_MM, LeftOut, Stack, fit, is_regular, overlap
+from prato.dicom.single_phases import join_phases
+from prato.dicom.single_slices import acquisitions, join_small, lies_next_to, slices_of
+from prato.dicom.stacks import MIN_SLICES, LeftOut, Stack, fit, is_regular, overlap
 
 #: Planes that are turned by less than this belonged to one stack; what is turned by more is another view, degrees.
 _TURNED = 30.0
@@ -23,10 +23,12 @@ def find_stacks(series: Sequence[Iterable[Frame]]) -> tuple[list[Stack], list[Le
     small: list[Block] = []
     single: list[Block] = []
     few: list[Block] = []
-    for frames in series:
-        blocks = split_series(frames)
+    found: list[list[Block]] = []
+    split = [split_series(frames) for frames in series]
+    every = [block for blocks in split for block in blocks]
+    for blocks in split:
         cines = []
-        for block in blocks:
+        for block in (_told_by_others(block, every) for block in blocks):
             reason = why_no_cine(block)
             if reason is None:
                 cines.append(block)
@@ -35,6 +37,8 @@ def find_stacks(series: Sequence[Iterable[Frame]]) -> tuple[list[Stack], list[Le
             else:
                 left_out.append(LeftOut(block.frame.label, block.files, reason))
                 few.append(block)
+        found.append(cines)
+    for cines in (*found, *([block] for block in join_phases(single, left_out))):
         if sum(len(block.slices) for block in cines) >= MIN_SLICES > max((len(block.slices) for block in cines), default=MIN_SLICES):
             largest = max(angle_between(cines[0].frame, block.frame) for block in cines)
             reason = f"its slices are not parallel (up to {largest:.0f}° apart)" if largest > 0.05 else "its slices differ in size"
@@ -43,10 +47,21 @@ def find_stacks(series: Sequence[Iterable[Frame]]) -> tuple[list[Stack], list[Le
         for block in cines:
             if len(block.slices) < MIN_SLICES:
                 small.append(block)
-            else:
-                _add(stacks, Stack(dict(block.slices), flaw=_odd_ones(block, cines)))
-    left_out += _leave_single(single)
+                continue
+            for slices, notes in acquisitions(slices_of(block), left_out):
+                _add(stacks, Stack({one.distance: one.frames for one in slices}, notes, _odd_ones(block, cines)))
     return [_miss(stack, few) for stack in join_small(stacks, small, left_out)], left_out
+
+
+def _told_by_others(block: Block, every: Iterable[Block]) -> Block:
+    """``block`` with its slices, if these are too few to tell, told apart from their repetitions by what others have of theirs."""
+    images = max(map(len, block.slices.values()))
+    if len(block.slices) >= MIN_SLICES or images < 2 * MIN_PHASES:
+        return block
+    alike = [other for other in every if other is not block and fit(other.slices, block.slices)]
+    counts = Counter(len(frames) for other in alike for frames in other.slices.values())
+    usual, slices = counts.most_common(1)[0] if counts else (images, 0)
+    return tell_repeats(block, usual) if slices > 1 and usual < images else block
 
 
 def _miss(stack: Stack, few: Iterable[Block]) -> Stack:
@@ -57,31 +72,6 @@ def _miss(stack: Stack, few: Iterable[Block]) -> Stack:
         if len(block.slices) < MIN_SLICES and count < MIN_PHASES and fit(stack.slices, block.slices) and lies_next_to(block.frame, stack):
             notes += (f"A slice next to the others is left out: it has {count} images, too few for a cine.",)
     return replace(stack, notes=notes)
-
-
-def _leave_single(single: Iterable[Block]) -> list[LeftOut]:
-    """Series of one phase. Many of the same slices may be one cine, or a measurement repeated over many heartbeats: nobody guesses."""
-    alike: list[list[Block]] = []
-    for block in single:
-        group = next((group for group in alike if _show_same_slices(group[0], block)), None)
-        if group is None:
-            alike.append([block])
-        else:
-            group.append(block)
-    left_out = []
-    for group in alike:
-        count = len({block.frame.series for block in group})
-        if count < MIN_PHASES or len(group[0].slices) < MIN_SLICES:
-            left_out += [LeftOut(block.frame.label, block.files, ONE_PHASE) for block in group]
-            continue
-        label, files = f"{group[0].frame.label} and {count - 1} more series", sum(block.files for block in group)
-        left_out.append(LeftOut(label, files, "one phase each of the same slices: if they are one cine, export it as one series"))
-    return left_out
-
-
-def _show_same_slices(a: Block, b: Block) -> bool:
-    same = len(a.slices) == len(b.slices) and np.allclose(list(a.slices), list(b.slices), rtol=0, atol=SAME_MM)
-    return bool(same) and fit(a.slices, b.slices)
 
 
 def _odd_ones(block: Block, others: Iterable[Block]) -> str | None:

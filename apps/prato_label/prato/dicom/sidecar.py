@@ -89,7 +89,8 @@ def _dicom(cine: OrderedCine, first: Frame) -> dict[str, Any]:
     instances = [[frame.sop_instance for frame in frames] for frames in cine.frames]
     uids = {first.study, first.frame_of_reference, *series, *(uid for own in instances for uid in own)} - {""}
     is_multiframe = any(frame.number for frames in cine.frames for frame in frames)
-    return {
+    of_image = [[series.index(frame.series) for frame in frames] for frames in cine.frames]
+    content = {
         "sop_class_uid": first.sop_class,
         "study_instance_uid": first.study,
         "series_instance_uids": series,
@@ -102,9 +103,10 @@ def _dicom(cine: OrderedCine, first: Frame) -> dict[str, Any]:
         "image_orientation_patient": list(first.orientation),
         "image_position_patient": [list(frames[0].position) for frames in cine.frames],
         "sop_instance_uids": instances,
-        "series_of_slice": [series.index(frames[0].series) for frames in cine.frames],
+        "series_of_slice": [own[0] for own in of_image],
         "frame_numbers": [[frame.number + 1 for frame in frames] for frames in cine.frames] if is_multiframe else None,
     }
+    return content | ({"series_of_image": of_image} if any(len(set(own)) > 1 for own in of_image) else {})
 
 
 def _identity(frame: Frame) -> dict[str, str]:

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from prato.dicom.blocks import Block, angle_between, is_named_plain, is_parallel, normal_of
+from prato.dicom.breath_holds import AGAIN
 from prato.dicom.headers import Frame
 from prato.dicom.stacks import MIN_SLICES, LeftOut, Stack, are_apart, fit, is_regular, lie_alike, overlap, shift_aside
 
-#: Where at least so many of the slices were acquired again, all was, as at rest and under stress; fewer are better breath holds.
-_AGAIN = 0.5
 #: A slice that is turned by less, degrees, and whose centre lies by less beside the stack's, mm, was planned with it.
 _TURNED = 15.0
 _BESIDE_MM = 30.0
@@ -29,16 +28,50 @@ class _Slice:
     frames: tuple[Frame, ...]
 
     @property
-    def when(self) -> tuple[float, int]:
+    def when(self) -> tuple[float, int, int]:
         """What was acquired later is larger."""
-        return self.frames[0].acquired_s or 0.0, self.frames[0].series_number or 0
+        first = self.frames[0]
+        return first.acquired_s or 0.0, first.series_number or 0, max(frame.instance_number or 0 for frame in self.frames)
+
+    @property
+    def number(self) -> str:
+        """What notes, which may say nothing of the patient, call its series."""
+        number = self.frames[0].series_number
+        return "a series without a number" if number is None else f"series {number}"
+
+    @property
+    def instances(self) -> str:
+        """Which images of its series it is."""
+        numbers = [frame.instance_number or 0 for frame in self.frames]
+        return f"{min(numbers)} to {max(numbers)}"
+
+
+class _Usual:
+    """What most of the slices of a stack are like."""
+
+    def __init__(self, slices: Iterable[_Slice]) -> None:
+        found = list(slices)
+        self._count = Counter(len(one.frames) for one in found).most_common(1)[0][0]
+        self._echo = Counter(one.frames[0].echo_ms for one in found).most_common(1)[0][0]
+
+    def is_like(self, one: _Slice) -> tuple[bool, bool, bool]:
+        """The larger, the more it is."""
+        return is_named_plain(one.frames[0]), len(one.frames) == self._count, one.frames[0].echo_ms == self._echo
+
+    def is_quite_like(self, one: _Slice) -> bool:
+        return all(self.is_like(one))
+
+
+def slices_of(block: Block) -> list[_Slice]:
+    """Each slice of ``block``, also those that were acquired again."""
+    return [_Slice(distance, frames) for distance, frames in block.acquisitions]
 
 
 def join_small(stacks: list[Stack], small: Iterable[Block], left_out: list[LeftOut]) -> list[Stack]:
     """The ``stacks``, and those that ``small`` blocks make; what becomes part of none is added to ``left_out``."""
     pools: list[list[_Slice]] = []
     for block in sorted(small, key=lambda block: (block.frame.acquired_s or 0.0, block.frame.series_number or 0)):
-        own = [_Slice(distance, frames) for distance, frames in block.slices.items()]
+        own = slices_of(block)
         pool = next((pool for pool in pools if fit({0.0: pool[0].frames}, block.slices)), None)
         if pool is None:
             pools.append(own)
@@ -47,10 +80,10 @@ def join_small(stacks: list[Stack], small: Iterable[Block], left_out: list[LeftO
     rest: list[list[_Slice]] = []
     series = len(stacks)
     for pool in pools:
-        for slices, notes in _acquisitions(pool, left_out):
+        for slices, notes in acquisitions(pool, left_out):
             remaining = _continue_stacks(stacks, series, slices, left_out)
             if len(remaining) >= MIN_SLICES:
-                stacks.append(Stack({one.distance: one.frames for one in remaining}, notes))
+                stacks.append(Stack(_by_distance(remaining), notes))
             elif remaining:
                 rest.append(remaining)
     for few in rest:
@@ -58,7 +91,7 @@ def join_small(stacks: list[Stack], small: Iterable[Block], left_out: list[LeftO
     return stacks
 
 
-def _acquisitions(pool: list[_Slice], left_out: list[LeftOut]) -> list[tuple[list[_Slice], tuple[str, ...]]]:
+def acquisitions(pool: list[_Slice], left_out: list[LeftOut]) -> list[tuple[list[_Slice], tuple[str, ...]]]:
     """The slices of ``pool``, which all fit, in order and each there once, with notes; what was acquired again as a whole, once more."""
     places: list[list[_Slice]] = []
     for one in sorted(pool, key=lambda one: one.distance):
@@ -66,51 +99,63 @@ def _acquisitions(pool: list[_Slice], left_out: list[LeftOut]) -> list[tuple[lis
             places[-1].append(one)
         else:
             places.append([one])
-    usual = Counter(len(one.frames) for one in pool).most_common(1)[0][0]
-    echo = Counter(one.frames[0].echo_ms for one in pool).most_common(1)[0][0]
-
-    def is_usual(one: _Slice) -> tuple[bool, bool, bool]:
-        return is_named_plain(one.frames[0]), len(one.frames) == usual, one.frames[0].echo_ms == echo
-
+    usual = _Usual(pool)
     again = [place for place in places if len(place) > 1]
     found: list[tuple[list[_Slice], tuple[str, ...]]] = []
-    if len(again) >= max(MIN_SLICES, _AGAIN * len(places)):
-        first = [min(place, key=lambda one: (*(not good for good in is_usual(one)), one.when)) for place in places]
+    if len(again) >= max(MIN_SLICES, AGAIN * len(places)):
+        first = [min(place, key=lambda one: (*(not good for good in usual.is_like(one)), one.when)) for place in places]
         chosen = {id(one) for one in first}
         found.append((first, ()))
-        return found + _acquisitions([one for one in pool if id(one) not in chosen], left_out)
-    kept, notes = [], []
-    for place in places:
-        best = max(place, key=lambda one: (is_usual(one), one.when))
-        kept.append(best)
-        for other in place:
-            if other is best:
-                continue
-            is_later = is_usual(best) == is_usual(other)
-            label = best.frames[0].label
-            left_out.append(_left([other], f"acquired again in {label}" if is_later else f"a slice that {label} has already"))
-            which = "the later series" if is_later else "the series that is like those of the others"
-            notes.append(f"A slice that was acquired twice is taken from {which}.")
-    found.append((kept, tuple(dict.fromkeys(notes))))
+        return found + acquisitions([one for one in pool if id(one) not in chosen], left_out)
+    notes: list[str] = []
+    found.append(([_choose(place, usual, left_out, notes) for place in places], tuple(notes)))
     return found
+
+
+def _choose(place: Sequence[_Slice], usual: _Usual, left_out: list[LeftOut], notes: list[str]) -> _Slice:
+    """Of what was acquired in one place the last that is like the other slices; the rest is added to ``left_out``, and noted."""
+    best = max(place, key=lambda one: (usual.is_like(one), one.when))
+    for other in place:
+        if other is best:
+            continue
+        is_later = usual.is_like(best) == usual.is_like(other)
+        label = best.frames[0].label
+        left_out.append(_left([other], f"acquired again in {label}" if is_later else f"a slice that {label} has already"))
+        why = "as the later ones" if is_later else "as they are like those of the other slices"
+        if best.frames[0].series == other.frames[0].series:
+            note = f"A slice was acquired twice in {best.number}: its images {best.instances} are used, {why}, and not {other.instances}."
+        else:
+            note = f"A slice was acquired twice: the images of {best.number} are used, {why}, and not those of {other.number}."
+        notes.append(note)
+    return best
+
+
+def _by_distance(slices: Iterable[_Slice]) -> dict[float, tuple[Frame, ...]]:
+    return {one.distance: one.frames for one in slices}
 
 
 def _continue_stacks(stacks: list[Stack], series: int, slices: list[_Slice], left_out: list[LeftOut]) -> list[_Slice]:
     """What of ``slices`` none of the first ``series`` of the ``stacks`` has, nor goes on with: all, where they are a stack of their own in
-    all places of the other."""
+    half of the places of the other, or more. What was acquired again of fewer places is a better breath hold."""
     n = next((n for n, stack in enumerate(stacks[:series]) if fit(stack.slices, {0.0: slices[0].frames})), None)
     if n is None:
         return slices
-    own = [one.distance for one in slices]
-    if len(own) >= len(stacks[n].slices) and is_regular(own) and all(overlap([place], own) for place in stacks[n].slices):
+    there = {distance: _Slice(distance, frames) for distance, frames in stacks[n].slices.items()}
+    usual = _Usual(there.values())
+    again = [one for one in slices if overlap(there, [one.distance])]
+    is_own = len(again) >= max(MIN_SLICES, AGAIN * len(there))
+    if is_own and is_regular([one.distance for one in slices]) and all(map(usual.is_quite_like, again)):
         return slices
-    remaining = []
-    for one in slices:
-        stack = stacks[n]
-        if overlap(stack.slices, [one.distance]):
-            left_out.append(_left([one], f"a slice that {stack.label} has already"))
-        else:
-            remaining.append(one)
+    notes = list(stacks[n].notes)
+    for one in again:
+        before = next(place for place in there if overlap([place], [one.distance]))
+        if is_own:
+            left_out.append(_left([one], f"a slice that {stacks[n].label} has already"))
+        elif _choose([there[before], one], usual, left_out, notes) is one:
+            del there[before]
+            there[one.distance] = one
+    stacks[n] = Stack(_by_distance(sorted(there.values(), key=lambda one: one.distance)), tuple(notes), stacks[n].flaw)
+    remaining = [one for one in slices if one not in again]
     for group in (remaining, *([one] for one in remaining)):  # all at once, as one of them alone may lie beyond the next
         joined = dict(sorted({**stacks[n].slices, **{one.distance: one.frames for one in group}}.items()))
         if group and (is_regular(list(joined)) or not is_regular(list(stacks[n].slices))):

@@ -196,7 +196,7 @@ BAD: dict[str, tuple[Callable[[], FileDataset], str]] = {
     ),
     "outer alone": (
         lambda: borders(0, names={"LV epi": (CENTRE, OUTER)}),
-        "It has the outer border of the wall and not the inner one on p",
+        "It has the outer border of the wall and not the inner one in phase 0 of p",
     ),
     "off": (_moved, "It has a contour 0.6 mm off its image: export it as it was drawn on the slices."),
     "beyond": (lambda: borders(0, names={"LV": ((2.0, 2.0), 5)}), "It has a contour beyond the edges of its image: export it as it was"),

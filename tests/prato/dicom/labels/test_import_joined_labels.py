@@ -11,7 +11,19 @@ from prato.labelling.versions import LabelVersions
 from tests.prato.dicom.labels.label_folders import SCAN, SHAPE, Folders, cine_of
 from tests.prato.dicom.labels.segs import VALUES, make_seg
 from tests.prato.dicom.labels.test_export_dicom import draw
-from tests.prato.dicom.labels.test_import_contours import CENTRE, OUTER, RIGHT, RIGHT_RADIUS, circle, contour, disk, structure_set
+from tests.prato.dicom.labels.test_import_contours import (
+    CENTRE,
+    INNER,
+    OUTER,
+    RIGHT,
+    RIGHT_RADIUS,
+    borders,
+    circle,
+    contour,
+    disk,
+    ring,
+    structure_set,
+)
 from tests.prato.dicom.labels.test_import_contours import SCAN as LARGE
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom, of UIDs that break a rule
@@ -86,3 +98,20 @@ def test_contours_of_both_ventricles_may_cross_in_two_objects_too(tmp_path: Path
     label = folders.label()
     assert np.array_equal(label[..., 1], label[..., 2]) and {1, 3} == {*np.unique(label[..., 1])} - {0}
     assert (disk(RIGHT, RIGHT_RADIUS) & disk(CENTRE, OUTER)).any()
+
+
+@pytest.mark.parametrize("inner_is_seg", [False, True], ids=["two structure sets", "a structure set and a segmentation"])
+def test_the_two_borders_of_the_wall_may_be_two_objects(tmp_path: Path, inner_is_seg: bool) -> None:
+    folders = Folders(tmp_path, LARGE.images())
+    folders.put(borders(2, names={"LV epi": (CENTRE, OUTER)}), "epi.dcm")
+    _, left_out = folders.take(1)
+    assert left_out.splitlines()[0] == (
+        f"epi.dcm is left out: It has the outer border of the wall and not the inner one in phase 2 of {folders.study}: "
+        "draw both, or import both objects at once."
+    )
+    inner = np.zeros((*LARGE.array().shape[:3],), np.uint8)
+    inner[:, :, :3] = disk(CENTRE, INNER)[..., None]
+    drawn = make_seg(LARGE, inner, 2, LV) if inner_is_seg else borders(2, names={"LV endo": (CENTRE, INNER)})
+    folders.put(drawn, "endo.dcm")
+    _, left_out = folders.take()
+    assert not left_out and np.array_equal(folders.label(), ring(2))

@@ -63,6 +63,11 @@ class Drawing:
     borders: frozenset[int] = frozenset()
     is_automatic: bool = False
 
+    def lacks_cavity(self, numbers: np.ndarray) -> bool:
+        """Whether ``numbers`` of one phase have the outer border of the wall and not the inner one, without which it is no myocardium."""
+        cavities = [n for n, name in self.names.items() if structure_from_name(name) == "LV cavity"]
+        return bool(np.isin(numbers, list(self.borders)).any() and not np.isin(numbers, cavities).any())
+
     def all_images(self) -> set[str]:
         """SOP instance UIDs of all images that it refers to."""
         return {uid for uid, _ in self.images} | {uid for part in self.parts for uid, _ in part.images}
@@ -87,8 +92,8 @@ def plane_of(shape: tuple[int, int], spacing: Sequence[float], orientation: Sequ
     return Volume(np.broadcast_to(np.uint8(0), (*shape, 1)), LPS_TO_RAS @ affine)
 
 
-def place(drawing: Drawing, cine: CineReference, named_phase: int | None) -> dict[int, np.ndarray]:
-    """By phase of ``cine`` that anything is drawn in, uint16 (X, Y, Z): the numbers of the segments on the grid of the cine.
+def place(drawing: Drawing, cine: CineReference, named_phase: int | None) -> Iterator[tuple[int, np.ndarray]]:
+    """Each phase of ``cine`` that anything is drawn in, in order, and the numbers of the segments on its grid, uint16 (X, Y, Z).
 
     Args:
         named_phase: what the file's name says, for an object that refers to several phases at once, or to none.
@@ -97,22 +102,19 @@ def place(drawing: Drawing, cine: CineReference, named_phase: int | None) -> dic
         LabelError: it does not lie on the images that it refers to; it leaves open which phase was drawn on; or two segments overlap.
     """
     images = _Images(cine)
-    shape = (cine.dicom.columns, cine.dicom.rows, cine.slices)
     anywhere = images.find(drawing.images) or images.all()
-    masks: dict[int, np.ndarray] = {}
+    parts: dict[int, list[tuple[int, DrawnPart]]] = defaultdict(list)
     for part in drawing.parts:
         among = images.find(part.images) if part.images else anywhere
         if not among:
             raise LabelError(f"It was drawn on images of {cine.study} and on others, that are not of this cine: save them apart.")
-        k, t, numbers = _settle(part, images, among, named_phase)
-        if t not in masks:
-            masks[t] = np.zeros(shape, np.uint16)
-        _paint(masks[t][:, :, k], numbers, drawing)
-    cavities = {n for n, name in drawing.names.items() if structure_from_name(name) == "LV cavity"}
-    for t, mask in masks.items():
-        if np.isin(mask, list(drawing.borders)).any() and not np.isin(mask, list(cavities)).any():
-            raise LabelError(f"It has the outer border of the wall and not the inner one on {cine.study}_frame{t + 1:02d}: draw both.")
-    return masks
+        k, t = _settle(part, images, among, named_phase)
+        parts[t].append((k, part))
+    for t in sorted(parts):
+        mask = np.zeros((cine.dicom.columns, cine.dicom.rows, cine.slices), np.uint16)
+        for k, part in parts[t]:
+            _paint(mask[:, :, k], part.numbers_on(images.planes[k]), drawing)
+        yield t, mask
 
 
 class _Images:
@@ -146,23 +148,14 @@ class _Images:
         return {(k, t) for k in range(self._size[0]) for t in range(self._size[1])}
 
 
-def _settle(part: DrawnPart, images: _Images, among: set[tuple[int, int]], named_phase: int | None) -> tuple[int, int, np.ndarray]:
-    """Slice, phase and numbers of ``part``, which is of one of the images ``among``."""
-    found: dict[int, np.ndarray] = {}
-    faults = []
-    for k in sorted({k for k, _ in among}):
-        try:
-            found[k] = part.numbers_on(images.planes[k])
-        except MisplacedLabelError as error:
-            faults.append(error)
-    if not found:
-        if len(set(map(str, faults))) == 1:
-            raise faults[0]
-        raise MisplacedLabelError(f"It does not lie on the slices of {images.study}: export it on the images' own grid, untransformed.")
+def _settle(part: DrawnPart, images: _Images, among: set[tuple[int, int]], named_phase: int | None) -> tuple[int, int]:
+    """Slice and phase of ``part``, which is of one of the images ``among``."""
+    found = sorted({k for k, _ in among})
+    if len(found) > 1:
+        found = _lies_on(part, images, found)
     if len(found) > 1:
         raise LabelError("It says neither which images its frames were drawn on nor where they lie: export it with references to them.")
-    [(k, numbers)] = found.items()
-    phases = sorted(t for slice_, t in among if slice_ == k)
+    phases = sorted(t for k, t in among if k == found[0])
     if len(phases) > 1 and named_phase in phases:
         phases = [named_phase]
     if len(phases) > 1:
@@ -170,7 +163,23 @@ def _settle(part: DrawnPart, images: _Images, among: set[tuple[int, int]], named
         raise LabelError(
             f"It leaves open on which of {len(phases)} phases it was drawn: its name is to say which, as in {called} for the first of them."
         )
-    return k, phases[0], numbers
+    return found[0], phases[0]
+
+
+def _lies_on(part: DrawnPart, images: _Images, slices: Iterable[int]) -> list[int]:
+    """Those of ``slices`` that ``part`` lies on."""
+    found, faults = [], []
+    for k in slices:
+        try:
+            part.numbers_on(images.planes[k])
+            found.append(k)
+        except MisplacedLabelError as error:
+            faults.append(error)
+    if not found and len(set(map(str, faults))) == 1:
+        raise faults[0]
+    if not found:
+        raise MisplacedLabelError(f"It does not lie on the slices of {images.study}: export it on the images' own grid, untransformed.")
+    return found
 
 
 def _paint(onto: np.ndarray, numbers: np.ndarray, drawing: Drawing) -> None:

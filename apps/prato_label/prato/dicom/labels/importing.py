@@ -171,8 +171,8 @@ class _Cines:
         cine = self._find(drawing)
         match = _PHASE.search(path.name)
         by_study: dict[str, dict[int, bytes]] = defaultdict(dict)
-        missing: list[str] = []
-        for t, numbers in sorted(place(drawing, cine.reference, int(match[1]) - 1 if match else None).items()):
+        missing, filled = list[str](), set[int]()
+        for t, numbers in place(drawing, cine.reference, int(match[1]) - 1 if match else None):
             study = cine.studies.get(None, cine.studies.get(t))
             if study is None:
                 missing.append(f"{cine.reference.study}_frame{t + 1:02d}")
@@ -185,13 +185,17 @@ class _Cines:
                 raise LabelError(f"The image of {study} is not the one that it was drawn on: {error}.") from error
             one = replace(grid, array=phase_of(grid.array, 0))
             mask = check_label(one, one.with_array(numbers), "It", {str(n): drawing.names[n] for n in np.unique(numbers).tolist() if n})
-            by_study[study][t if is_whole else 0] = compress(mask)
+            number = t if is_whole else 0
+            by_study[study][number] = compress(mask)
+            if drawing.lacks_cavity(numbers):
+                filled.add(number)
         if missing:
             others = (
                 f" and on {len(missing) - 1} more phases, which are no studies here" if len(missing) > 1 else ", which is no study here"
             )
             found.left_out.append((path, f"It was {'also ' if by_study else ''}drawn on {missing[0]}{others}."))
-        return [DicomMask((path,), study, phases, drawing.is_automatic, drawing.may_overlap) for study, phases in by_study.items()]
+        about = drawing.is_automatic, drawing.may_overlap
+        return [DicomMask((path,), study, phases, *about, filled & {*phases}) for study, phases in by_study.items()]
 
     def _find(self, drawing: Drawing) -> _Cine:
         """The cine that ``drawing`` is of.

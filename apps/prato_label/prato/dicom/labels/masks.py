@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +15,7 @@ from prato.data.structures import STRUCTURES
 from prato.data.studies import printed
 from prato.labelling.mask_files import MaskOwner
 
+_CAVITY = STRUCTURES["LV cavity"]
 #: A study, and a phase of it.
 _Phase = tuple[str, int]
 
@@ -25,6 +26,7 @@ class DicomMask(NamedTuple):
     Attributes:
         phases: by phase of the study, the checked mask (X, Y, Z), compressed.
         is_automatic: whether a program made it. may_overlap: whether the left ventricle counts where both are, as of contours.
+        filled: phases whose myocardium is all that lies within its outer border: another object must hold the cavity.
     """
 
     paths: tuple[Path, ...]
@@ -32,6 +34,7 @@ class DicomMask(NamedTuple):
     phases: Mapping[int, bytes]
     is_automatic: bool
     may_overlap: bool = False
+    filled: Set[int] = frozenset()
 
 
 def compress(mask: np.ndarray) -> bytes:
@@ -88,16 +91,30 @@ def _find_faults(masks: Sequence[DicomMask], phase: _Phase, files: Mapping[MaskO
         one, other = masks[n].phases[number], masks[m].phases[number]
         if one == other:
             continue
-        voxels = decompress(one), decompress(other)
-        if set.intersection(*map(_structures, voxels)):
+        if _structures(decompress(one)) & _structures(decompress(other)):
             why = another
-        elif (voxels[0].astype(bool) & voxels[1].astype(bool)).any() and not (masks[n].may_overlap and masks[m].may_overlap):
+        elif _clash(masks[n], masks[m], number):
             why = f"overlaps with it in {what}: give each voxel to one structure."
         else:
             continue
         for a, b in ((n, m), (m, n)):
             faults.setdefault(a, f"{_name(masks[b])} {why}")
+    if any(number in mask.filled for mask in masks) and not any(_CAVITY in _structures(decompress(mask.phases[number])) for mask in masks):
+        half = f"It has the outer border of the wall and not the inner one in {what}: draw both, or import both objects at once."
+        faults = {n: half for n, mask in enumerate(masks) if number in mask.filled} | faults
     return faults
+
+
+def _clash(one: DicomMask, other: DicomMask, number: int) -> bool:
+    """Whether both, which hold different structures, have voxels that can be only of one of them."""
+    if one.may_overlap and other.may_overlap:
+        return False
+    voxels = [decompress(mask.phases[number]) for mask in (one, other)]
+    both = (voxels[0] != 0) & (voxels[1] != 0)
+    for mask, own, theirs in ((one, *voxels), (other, *voxels[::-1])):
+        if number in mask.filled:
+            both &= ~((own == STRUCTURES["myocardium"]) & (theirs == _CAVITY))
+    return bool(both.any())
 
 
 def _structures(voxels: np.ndarray) -> set[int]:

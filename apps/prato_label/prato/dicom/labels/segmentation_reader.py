@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -27,15 +29,15 @@ SEGMENTATION_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", _LABEL_MAP)
 
 @dataclass(frozen=True)
 class SegmentFrame:
-    """One frame: ``pixels`` (rows, columns) times ``factor`` are numbers of segments. ``plane``: where it lies, if it says so."""
+    """One frame: ``packed`` has the numbers of segments of ``shape`` (rows, columns). ``plane``: where it lies, if it says so."""
 
-    pixels: np.ndarray
-    factor: int
+    packed: bytes
+    shape: tuple[int, int]
     images: tuple[Image, ...]
     plane: Volume | None
 
     def numbers_on(self, plane: Volume) -> np.ndarray:
-        numbers = self.pixels.T.astype(np.uint16) * np.uint16(self.factor)
+        numbers = np.frombuffer(zlib.decompress(self.packed), np.uint16).reshape(self.shape).T
         theirs, ours = ("x".join(map(str, shape)) for shape in (numbers.shape, plane.array.shape[:2]))
         if sorted(numbers.shape) != sorted(plane.array.shape[:2]) or (self.plane is None and theirs != ours):
             raise MisplacedLabelError(f"It has frames of {theirs} pixels and its images {ours}: export it on the images' own grid.")
@@ -51,11 +53,14 @@ def read_segmentation(dataset: Dataset, renamed: Mapping[str, str]) -> Drawing:
     Raises:
         LabelError: it is empty, holds fractions, describes other frames or segments than it has, or its pixels cannot be decoded.
     """
-    segments = {int(item.SegmentNumber): item for item in dataset.get("SegmentSequence") or ()}
+    items = dataset.get("SegmentSequence") or ()
+    if any(item.get("SegmentNumber") is None for item in items):
+        raise LabelError("It has a segment without a number: export it again.")
+    segments = {int(item.SegmentNumber): item for item in items}
     names = {n: _name_segment(item, renamed) for n, item in enumerate(segments.values(), start=1)}
     # not by the object's own numbers: those of a label map may begin with 0
     numbers = {number: n if structure_from_name(names[n]) != "background" else 0 for n, number in enumerate(segments, start=1)}
-    parts = [part for part in _read_frames(dataset, numbers) if part.factor and part.pixels.any()]
+    parts = list(_read_frames(dataset, numbers))
     if not parts:
         raise LabelError("It is empty: there is nothing to learn from it.")
     return Drawing(
@@ -83,55 +88,75 @@ def _name_segment(segment: Dataset, renamed: Mapping[str, str]) -> str:
 
 
 def _read_frames(dataset: Dataset, numbers: Mapping[int, int]) -> Iterator[SegmentFrame]:
-    """All frames; ``numbers``: by the number of a segment in the object, the one that it has here, 0 for the background."""
+    """The frames in which anything is drawn; ``numbers``: by the number of a segment in the object, the one that it has here, 0 for the
+    background."""
     groups, count = dataset.get("PerFrameFunctionalGroupsSequence") or (), int(dataset.get("NumberOfFrames", 1) or 1)
     if len(groups) != count:
         raise LabelError(f"It has {count} frames and describes {len(groups)}: some are missing, export it again.")
     shared = (dataset.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
-    pixels, is_label_map = _read_pixels(dataset, count), _is_label_map(dataset)
-    if is_label_map:
-        pixels = _renumber(pixels, numbers, int(dataset.get("PixelPaddingValue", 0) or 0))
-    for group, own in zip(groups, pixels):
-        number = None if is_label_map else int(_macro(group, shared, "SegmentIdentificationSequence").ReferencedSegmentNumber)
-        if number is not None and number not in numbers:
-            raise LabelError(f"It has frames of segment {number}, which it does not describe: export it again.")
-        yield SegmentFrame(own, 1 if number is None else numbers[number], tuple(_images_of(group, shared)), _read_plane(group, shared, own))
+    is_label_map, padding = _is_label_map(dataset), int(dataset.get("PixelPaddingValue", 0) or 0)
+    drawn: set[int] = set()
+    for group, pixels in zip(groups, _pixels_of_frames(dataset, count)):
+        values = set(np.flatnonzero(np.bincount(pixels.ravel())).tolist()) - {0}
+        drawn |= values
+        # whatever the largest fraction is said to be: dcmjs, which compresses only fractions, writes 1 of 255 for all that was drawn
+        if len(drawn) > 1 and dataset.get("SegmentationType") == "FRACTIONAL":
+            raise LabelError("It holds fractions, as a probability map does: save it as a binary segmentation, or as a label map.")
+        segments = {value: value for value in values - {padding}} if is_label_map else dict.fromkeys(values, _segment_of(group, shared))
+        unknown = {*segments.values()} - numbers.keys()
+        if None in unknown:
+            raise LabelError("It does not say of which segment its frames are: export it again.")
+        if unknown:
+            what = f"{'pixels' if is_label_map else 'frames'} of segment {unknown.pop()}"
+            raise LabelError(f"It has {what}, which it does not describe: export it again.")
+        table = np.zeros(int(pixels.max()) + 1, np.uint16)
+        for value, segment in segments.items():
+            table[value] = numbers[segment]
+        if table.any():
+            packed = zlib.compress(table[pixels].tobytes(), 1)
+            yield SegmentFrame(packed, pixels.shape, tuple(_images_of(group, shared)), _read_plane(group, shared, pixels))
+
+
+def _segment_of(group: Dataset, shared: Dataset) -> int | None:
+    number = _macro(group, shared, "SegmentIdentificationSequence").get("ReferencedSegmentNumber")
+    return None if number is None else int(number)
 
 
 def _is_label_map(dataset: Dataset) -> bool:
     return dataset.get("SegmentationType") == "LABELMAP" or dataset.get("SOPClassUID") == _LABEL_MAP
 
 
-def _read_pixels(dataset: Dataset, count: int) -> np.ndarray:
-    """(frames, rows, columns): 0 and 1, or of a label map numbers of segments."""
+def _pixels_of_frames(dataset: Dataset, count: int) -> Iterator[np.ndarray]:
+    """(rows, columns) of each frame: 0 and 1, or of a label map numbers of segments."""
     rows, columns = int(dataset.Rows), int(dataset.Columns)
     try:
         # which counts two bytes a pixel; a cine that is accepted may have three structures on each of its images
         check_size(count * rows * columns // (2 if int(dataset.BitsAllocated) <= 8 else 1), "It")
-        pixels = dataset.pixel_array.reshape(count, rows, columns)
+        if dataset.BitsAllocated == 1 and dataset.is_little_endian and not UID(dataset.file_meta.TransferSyntaxUID).is_compressed:
+            frames = _unpack(dataset.PixelData, count, rows * columns)
+        else:
+            frames = iter(dataset.pixel_array.reshape(count, -1))
     except DicomError as error:
         raise LabelError(f"{error}.") from error
     except Exception as error:  # pydicom and its decoders raise whatever a damaged object leads them to
         syntax = UID(dataset.file_meta.get("TransferSyntaxUID", ""))
         how = f", or compressed as {syntax.name}" if syntax in AllTransferSyntaxes and syntax.is_compressed else ""
         raise LabelError(f"Its pixels cannot be read (frames are missing or damaged{how}): export it again.") from error
-    if _is_label_map(dataset) or dataset.BitsAllocated == 1:
-        return pixels
-    if dataset.get("SegmentationType") == "FRACTIONAL":
-        most = int(dataset.get("MaximumFractionalValue", 0) or 0)
-        if ((pixels != 0) & (pixels != most)).any():
-            raise LabelError("It holds fractions, as a probability map does: save it as a binary segmentation, or as a label map.")
-    return (pixels != 0).view(np.uint8)
+    for frame in frames:
+        yield frame.reshape(rows, columns)
 
 
-def _renumber(pixels: np.ndarray, numbers: Mapping[int, int], padding: int) -> np.ndarray:
-    new = np.zeros(int(pixels.max()) + 1, np.uint16)
-    for value in np.unique(pixels).tolist():
-        if value in numbers:
-            new[value] = numbers[value]
-        elif value not in (0, padding):
-            raise LabelError(f"It has pixels of segment {value}, which it does not describe: export it again.")
-    return new[pixels]
+def _unpack(bits: bytes, count: int, size: int) -> Iterator[np.ndarray]:
+    """Frames of ``size`` bits, one at a time, as those of a whole cine are a gigabyte; they follow each other within bytes.
+
+    Raises:
+        ValueError: some are missing.
+    """
+    data = np.frombuffer(bits, np.uint8)
+    if len(data) < math.ceil(count * size / 8):
+        raise ValueError(f"{len(data)} bytes for {count} frames of {size} bits")
+    starts = (divmod(n * size, 8) for n in range(count))
+    return (np.unpackbits(data[byte : byte + size // 8 + 2], bitorder="little")[bit : bit + size] for byte, bit in starts)
 
 
 def _macro(group: Dataset, shared: Dataset, name: str) -> Dataset:
