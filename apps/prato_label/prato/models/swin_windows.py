@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from monai.networks.nets.swin_unetr import BasicLayer, SwinTransformerBlock, compute_mask, get_window_size, window_partition, window_reverse
-from torch import Tensor
+from monai.networks.nets.swin_unetr import compute_mask, get_window_size, window_partition, window_reverse
+from torch import Tensor, nn
 
 from prato.runtime.tensor_cache import cached_tensors
 
@@ -23,14 +23,12 @@ class SwinWindows:
     does not belong together. A *cell* is a place on the grid, a *slot* a place in the windows, both counted as their tensors lie.
 
     Args:
-        block: a MONAI block, or a stage for those of its blocks that shift.
+        block: MONAI's ``SwinTransformerBlock``, or its ``BasicLayer`` for those of its blocks that shift.
         grid: tokens along each axis of the stage's whole grid, by which MONAI chooses window and shift.
         cells: those along each axis of the part, which begins and ends between two windows or where the grid ends.
     """
 
-    def __init__(
-        self, block: SwinTransformerBlock | BasicLayer, grid: tuple[int, ...], cells: tuple[int, ...], device: torch.device
-    ) -> None:
+    def __init__(self, block: nn.Module, grid: tuple[int, ...], cells: tuple[int, ...], device: torch.device) -> None:
         given: Any = block  # torch's modules do not say what type their attributes have
         window, shift = get_window_size(grid, given.window_size, given.shift_size)
         self.cells, self.device = cells, device

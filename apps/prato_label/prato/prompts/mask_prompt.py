@@ -56,8 +56,8 @@ def read_mask_prompt(params: Mapping[str, Any], shape: tuple[int, ...], spacing:
     across = slice_axis(shape, spacing)
     if any(size < whole for axis, (size, whole) in enumerate(zip(box.size, shape)) if axis != across):
         # what is missing of a slice would count as background, and come back as such
-        wanted = "a box from 0 to the image's size along the two axes of a slice"
-        raise PromptError(f"previous holds only a part of its slices, {list(box.bounds)}: send them whole, that is, {wanted}.")
+        whole_slices = "a box from 0 to the image's size along the two axes of a slice"
+        raise PromptError(f"previous holds only a part of its slices, {list(box.bounds)}: send them whole, that is, {whole_slices}.")
     mask = np.zeros(shape, np.uint8, order="F")
     mask[box.slices] = part
     certain = None

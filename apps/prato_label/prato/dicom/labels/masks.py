@@ -111,7 +111,7 @@ def _clash(one: DicomMask, other: DicomMask, number: int) -> bool:
         return False
     voxels = [decompress(mask.phases[number]) for mask in (one, other)]
     both = (voxels[0] != 0) & (voxels[1] != 0)
-    for mask, own, theirs in ((one, *voxels), (other, *voxels[::-1])):
+    for mask, (own, theirs) in ((one, voxels), (other, voxels[::-1])):
         if number in mask.filled:
             both &= ~((own == STRUCTURES["myocardium"]) & (theirs == _CAVITY))
     return bool(both.any())

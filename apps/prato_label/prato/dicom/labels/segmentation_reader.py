@@ -102,19 +102,21 @@ def _read_frames(dataset: Dataset, numbers: Mapping[int, int]) -> Iterator[Segme
         # whatever the largest fraction is said to be: dcmjs, which compresses only fractions, writes 1 of 255 for all that was drawn
         if len(drawn) > 1 and dataset.get("SegmentationType") == "FRACTIONAL":
             raise LabelError("It holds fractions, as a probability map does: save it as a binary segmentation, or as a label map.")
-        segments = {value: value for value in values - {padding}} if is_label_map else dict.fromkeys(values, _segment_of(group, shared))
-        unknown = {*segments.values()} - numbers.keys()
-        if None in unknown:
+        segment = None if is_label_map else _segment_of(group, shared)
+        if values and segment is None and not is_label_map:
             raise LabelError("It does not say of which segment its frames are: export it again.")
-        if unknown:
+        segments = {value: value for value in values - {padding}} if segment is None else dict.fromkeys(values, segment)
+        if unknown := {*segments.values()} - numbers.keys():
             what = f"{'pixels' if is_label_map else 'frames'} of segment {unknown.pop()}"
             raise LabelError(f"It has {what}, which it does not describe: export it again.")
         table = np.zeros(int(pixels.max()) + 1, np.uint16)
-        for value, segment in segments.items():
-            table[value] = numbers[segment]
+        for value, number in segments.items():
+            table[value] = numbers[number]
         if table.any():
             packed = zlib.compress(table[pixels].tobytes(), 1)
-            yield SegmentFrame(packed, pixels.shape, tuple(_images_of(group, shared)), _read_plane(group, shared, pixels))
+            yield SegmentFrame(
+                packed, (pixels.shape[0], pixels.shape[1]), tuple(_images_of(group, shared)), _read_plane(group, shared, pixels)
+            )
 
 
 def _segment_of(group: Dataset, shared: Dataset) -> int | None:
