@@ -47,6 +47,7 @@ def test_tagged_images_take_no_place_of_the_cine(tmp_path: Path, slices: tuple[i
     check(SCAN, report, tmp_path / "out")
     assert report.refused == []
     assert any("tagging sax" in line for line in report.left_out)
+    assert not any("acquired twice" in note for note in report.imported[0].notes)
 
 
 def test_a_repetition_that_was_broken_off_costs_nothing(tmp_path: Path) -> None:

@@ -48,6 +48,19 @@ def test_the_cine_among_decoys_is_listed_as_the_importer_calls_it(orthanc: Ortha
     assert NAME.encode() not in written and NUMBER.encode() not in written
 
 
+def test_what_is_noted_of_images_that_are_not_fetched_is_noted_all_the_same(orthanc: Orthanc, pacs: Pacs, tmp_path: Path) -> None:
+    images = SCAN.one_series_a_slice()
+    again = [ds for ds in replace(SCAN, number=2).one_series_a_slice() if ds.ImagePositionPatient == list(SCAN.position(1))]
+    for n, ds in enumerate(again):
+        ds.SeriesInstanceUID, ds.SOPInstanceUID, ds.SeriesNumber, ds.AcquisitionTime = uid("again"), uid("again", n), 900, "235959"
+    orthanc.add([*images, *again])
+    report = import_dicom(save(tmp_path / "in", [*images, *again]), tmp_path / "out")
+    assert any("acquired twice: the images of series 900 are used" in note for note in report.imported[0].notes)
+    fetched = fetch_cine(pacs, only_cine(pacs, tmp_path / "catalog"), tmp_path / "folder", tmp_path / "scratch")
+    sidecar = fetched.name.replace(".nii.gz", ".json")
+    assert (tmp_path / "folder" / sidecar).read_bytes() == (tmp_path / "out" / sidecar).read_bytes()
+
+
 @pytest.mark.parametrize("layout", ["one series a slice", "enhanced"])
 def test_other_layouts(orthanc: Orthanc, pacs: Pacs, tmp_path: Path, layout: str) -> None:
     orthanc.add([SCAN.enhanced()] if layout == "enhanced" else SCAN.one_series_a_slice())

@@ -121,6 +121,8 @@ def _choose(place: Sequence[_Slice], usual: _Usual, left_out: list[LeftOut], not
         is_later = usual.is_like(best) == usual.is_like(other)
         label = best.frames[0].label
         left_out.append(_left([other], f"acquired again in {label}" if is_later else f"a slice that {label} has already"))
+        if is_named_plain(best.frames[0]) != is_named_plain(other.frames[0]):
+            continue  # images of another kind in the same place, such as flow, are no second acquisition
         why = "as the later ones" if is_later else "as they are like those of the other slices"
         if best.frames[0].series == other.frames[0].series:
             note = f"A slice was acquired twice in {best.number}: its images {best.instances} are used, {why}, and not {other.instances}."

@@ -28,7 +28,8 @@ logger = logging.getLogger(__name__)
 class RemoteCine(BaseModel):
     """A cine in the PACS: what its study is called here, and the series and SOP instance UIDs of its images.
 
-    ``step_ms`` is the time from phase to phase, None where the headers do not say.
+    ``step_ms`` is the time from phase to phase, None where the headers do not say; ``notes`` say what was odd among all images of the
+    examination, such as a slice acquired twice, of which only one is fetched.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -39,6 +40,7 @@ class RemoteCine(BaseModel):
     images: tuple[tuple[str, str], ...]
     phases: int
     step_ms: float | None
+    notes: tuple[str, ...] = ()
 
 
 class Examination(BaseModel):
@@ -164,6 +166,7 @@ def _remote(found: FoundCine, examination: str) -> RemoteCine:
         images=images_of(found),
         phases=len(found.cine.frames[0]),
         step_ms=found.cine.step_ms,
+        notes=found.cine.notes,
     )
 
 

@@ -89,7 +89,8 @@ def _find_cine(cine: RemoteCine, frames: list[Frame]) -> FoundCine:
         for sentence in found.refused:
             logger.warning("%s cannot be opened: %s", cine.study, sentence)
         raise DicomError(f"its images now form {len(named) or 'no'} cines")
-    return replace(named[0], patient=cine.patient, study=name)
+    notes = tuple(dict.fromkeys((*cine.notes, *named[0].cine.notes)))
+    return replace(named[0], cine=replace(named[0].cine, notes=notes), patient=cine.patient, study=name)
 
 
 def has_other_images(folder: Path, cine: RemoteCine) -> bool:
