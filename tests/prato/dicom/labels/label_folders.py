@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,11 @@ from tests.scripts.cli import run_script
 
 SCAN = Scan(slices=4, phases=6)
 SHAPE = (SCAN.columns, SCAN.rows, SCAN.slices)
+LAYOUTS: dict[str, Callable[[], list[FileDataset]]] = {
+    "one series": SCAN.images,
+    "one series a slice": SCAN.one_series_a_slice,
+    "enhanced": lambda: [SCAN.enhanced()],
+}
 
 
 class Folders:

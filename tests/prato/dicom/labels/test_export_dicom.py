@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -25,7 +25,8 @@ from prato.dicom.labels import codes
 from prato.dicom.labels.segmentation import predecessor_of
 from prato.labelling.versions import LabelVersions
 from scripts import export_dicom
-from tests.prato.dicom.scans import BIRTH, LPS_TO_RAS, NAME, NUMBER, Scan, save, uid
+from tests.prato.dicom.labels.label_folders import LAYOUTS, SCAN
+from tests.prato.dicom.scans import BIRTH, LPS_TO_RAS, NAME, NUMBER, save, uid
 from tests.scripts.cli import run_script
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom, of UIDs that break a rule
@@ -90,14 +91,6 @@ def place_of(seg: Dataset, mask: np.ndarray) -> np.ndarray:
 
 def sort_points(points: np.ndarray) -> np.ndarray:
     return points[np.lexsort(np.round(points, 2).T)]
-
-
-SCAN = Scan(slices=4, phases=6)
-LAYOUTS: dict[str, Callable[[], list[FileDataset]]] = {
-    "one series": SCAN.images,
-    "one series a slice": SCAN.one_series_a_slice,
-    "enhanced": lambda: [SCAN.enhanced()],
-}
 
 
 @pytest.mark.slow

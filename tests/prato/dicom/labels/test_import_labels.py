@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
-from pydicom.dataset import Dataset, FileDataset
+from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
 from prato.data.cine import read_cine, write_cine
 from prato.data.nifti import write_volume
 from prato.dicom.labels.codes import STRUCTURE_CODES
 from prato.labelling.versions import LabelVersions
-from tests.prato.dicom.labels.label_folders import SCAN, SHAPE, Folders, cine_of
+from tests.prato.dicom.labels.label_folders import LAYOUTS, SCAN, SHAPE, Folders, cine_of
 from tests.prato.dicom.labels.segs import VALUES, forget_images, join, make_seg, set_frames, to_label_map
 from tests.prato.dicom.labels.test_export_dicom import draw, export, submit
 from tests.prato.dicom.scans import uid
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom, of UIDs that break a rule
-LAYOUTS: dict[str, Callable[[], list[FileDataset]]] = {
-    "one series": SCAN.images,
-    "one series a slice": SCAN.one_series_a_slice,
-    "enhanced": lambda: [SCAN.enhanced()],
-}
 
 
 @pytest.mark.slow
