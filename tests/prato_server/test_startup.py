@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from prato_server import startup
 from prato_server.startup import allow_open_files, reason_not_to_listen, reason_not_to_start
 from tests.app.live import APP
 from tests.waiting import HANG_S
@@ -57,14 +58,16 @@ def test_a_folder_that_is_new_or_was_served_before(app: Path, studies: Path, por
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
-def test_a_server_may_open_more_files_than_a_service_begins_with() -> None:
+def test_a_server_may_open_more_files_than_a_service_begins_with(monkeypatch: pytest.MonkeyPatch) -> None:
     import resource
 
+    monkeypatch.setattr(startup, "_OPEN_FILES", 500)
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (200, before[1]))
-        allow_open_files()
-        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (min(before[1], 2**16), before[1])
+        for few in (200, 600):  # whoever has allowed more is not given less
+            resource.setrlimit(resource.RLIMIT_NOFILE, (few, before[1]))
+            allow_open_files()
+            assert resource.getrlimit(resource.RLIMIT_NOFILE) == (max(few, 500), before[1])
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 

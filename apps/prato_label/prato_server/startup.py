@@ -10,6 +10,7 @@ import ssl
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -38,8 +39,11 @@ def allow_open_files() -> None:
     Each connection is one, also of a client that only holds it, and a server that can open no more answers nobody.
     """
     if sys.platform != "win32":
-        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES if most == resource.RLIM_INFINITY else min(most, _OPEN_FILES), most))
+        now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = _OPEN_FILES if most == resource.RLIM_INFINITY else min(most, _OPEN_FILES)
+        if now != resource.RLIM_INFINITY and now < wanted:
+            with suppress(ValueError, OSError):  # macOS has a limit of its own, lower than the one that it names
+                resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def reason_not_to_start(app: Path, studies: str, host: str, port: str, options: Sequence[str] = ()) -> str | None:
