@@ -96,10 +96,12 @@ def _are_in_one_order(block: Block) -> bool:
     times: dict[str, list[float]] = defaultdict(list)
     for frame in block.frames:
         times[frame.series].append(frame.trigger_ms or 0.0)
+    if max(map(len, times.values())) == 1:
+        return True
     order = sorted(times, key=lambda series: float(np.median(times[series])))
     rank = {series: n for n, series in enumerate(order)}
     for frames in block.slices.values():
         ranks = [rank[frame.series] for frame in sorted(frames, key=lambda frame: frame.trigger_ms or 0.0)]
-        if max(map(len, times.values())) > 1 and ranks != sorted(ranks):
+        if ranks != sorted(ranks):
             return False
     return True
