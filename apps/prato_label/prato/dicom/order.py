@@ -106,7 +106,8 @@ def put_in_order(stack: Stack) -> OrderedCine:
 def _note_series(slices: list[tuple[Frame, ...]], notes: list[str]) -> None:
     if any(len({frame.series for frame in frames}) > 1 for frames in slices):
         count = len({frame.series for frames in slices for frame in frames})
-        notes.append(f"The phases of a slice are of {count} series: their times, or positions in time, say that they are one cine.")
+        why = "their times, or positions in time, say that they are one cine"
+        notes.append(f"The phases of a slice are of several series, {count} in all: {why}.")
 
 
 def _check_references(slices: list[tuple[Frame, ...]], notes: list[str]) -> None:
