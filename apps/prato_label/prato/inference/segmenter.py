@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -87,14 +87,20 @@ class Segmenter:
         slices = self._slices(image, window, planes)
         per_slice = [[prompt for prompt, box in zip(prompts, boxes) if box.start[2] <= k < box.stop[2]] for k in planes]
         result = Segmentation(np.zeros(0, np.uint8), None, latency_ms={"preprocess": 1000 * (time.perf_counter() - start), "network": 0.0})
-        outputs = []
+        outputs, plan = [], requested_plan(self.plan, wanted.prune)
+        run = partial(compute, runner=runner, results=[result])
         summary = PromptSummary(self.network, self.plan if wanted.uncertainty else None)
         for part in minibatches(len(planes)):
             drawn = [per_slice[n] for n in part]
             batch = PromptBatch.from_voxels(drawn, (window.size,) * 2, image.axes, window.scale, window.corner)
-            embed = partial(self._embed, image, window, tuple(planes[part.start : part.stop]))
-            run = partial(self._run, slices[part.start : part.stop], batch, wanted.prune, embed)
-            output, heard = compute(partial(summary.listen, run), runner, [result])
+            seen, embedding = self._place(slices[part.start : part.stop]), ImageEmbedding()
+            own_plan = None if batch.is_empty else plan
+            if own_plan is not None:
+                key = self.version, str(self.device), own_plan.embedding_key, window.corner, window.size
+                # a call by itself: where the next one is given up and made again, this one is not, and what it took stays counted
+                encode = partial(run, partial(self._encode, seen, own_plan))
+                embedding = image.embedding(key, tuple(planes[part.start : part.stop]), encode)
+            output, heard = run(partial(summary.listen, partial(self._run, seen, embedding, batch, own_plan)))
             outputs.append(output)
             summary.add(heard)
         predicted = time.perf_counter()
@@ -122,7 +128,13 @@ class Segmenter:
         # not a constant image: its tokens would all be equal, and a cut among equals drops none
         image = torch.rand((1, 3, edge, edge), dtype=torch.float32, generator=torch.Generator().manual_seed(0)) * 2 - 1
         prompts = PromptBatch.of(BoxPrompt, [[((edge / 4, edge / 4), (3 * edge / 4, 3 * edge / 4))]], (edge, edge))
-        return median_cost(lambda: self._run(image, prompts, prune))
+        plan = requested_plan(self.plan, prune)
+
+        def run() -> PrunedOutput:
+            slices = self._place(image)
+            return self._run(slices, ImageEmbedding() if plan is None else self._encode(slices, plan), prompts, plan)
+
+        return median_cost(run)
 
     def _slices(self, image: ImageStack, window: Window, planes: list[int]) -> Tensor:
         seen = seen_beside(image, planes)
@@ -131,23 +143,20 @@ class Segmenter:
         first, stop = max(rows[0] - 1, 0), rows[-1] + 2
         return stack_neighbours(window.cut(image.slices(self.spec.pixel)[list(seen[first:stop])]), [row - first for row in rows])
 
-    def _embed(self, image: ImageStack, window: Window, planes: tuple[int, ...], slices: Tensor, plan: PruningPlan) -> ImageEmbedding:
-        """What the network makes of ``slices``, the ``window`` of those ``planes``, before it looks at a prompt; kept with ``image``."""
-        key = self.version, str(self.device), plan.embedding_key, window.corner, window.size
-        return image.embedding(key, planes, partial(self._predicting.encode_image, slices, plan))
+    def _place(self, slices: Tensor) -> Tensor:
+        """``slices`` where and as the network takes them."""
+        return slices.to(self.device).contiguous(memory_format=torch.channels_last)
 
     @torch.inference_mode()
-    def _run(
-        self, slices: Tensor, prompts: PromptBatch, prune: str | None, embed: Callable[[Tensor, PruningPlan], ImageEmbedding] | None = None
-    ) -> PrunedOutput:
-        """The network on ``slices``; ``embed`` encodes them without a prompt, or knows what came of it before."""
-        plan = requested_plan(self.plan, prune)
-        slices = slices.to(self.device).contiguous(memory_format=torch.channels_last)
-        if plan is None or prompts.is_empty:
-            output = self._predicting.predict(slices, ImageEmbedding(), prompts, None)
-        else:
-            embedding = (embed or self._predicting.encode_image)(slices, plan)
-            output = self._predicting.predict(slices, embedding, prompts, plan)
+    def _encode(self, slices: Tensor, plan: PruningPlan) -> ImageEmbedding:
+        """What the network makes of ``slices`` before it looks at a prompt."""
+        embedding: ImageEmbedding = self._predicting.encode_image(slices, plan)
+        return embedding
+
+    @torch.inference_mode()
+    def _run(self, slices: Tensor, embedding: ImageEmbedding, prompts: PromptBatch, plan: PruningPlan | None) -> PrunedOutput:
+        """The rest of its work."""
+        output: PrunedOutput = self._predicting.predict(slices, embedding, prompts, plan)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return output

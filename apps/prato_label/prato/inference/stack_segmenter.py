@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from copy import copy
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
@@ -35,6 +35,7 @@ from prato.runtime.fused_conv_bn import fuse_batch_norms
 from prato.runtime.precision import inference
 from prato.runtime.region_decode import RegionFeatures
 
+_T = TypeVar("_T")
 #: Size of the stack of noise that costs are measured on: slices, and mm along both sides.
 _TRIAL = (4, 240.0)
 
@@ -69,7 +70,16 @@ class StackSegmenter:
         """
         if self.plan is None:
             return None, 0.0
-        seen, costs = zip(*(runner(partial(count_flops, partial(self._find_heart, image, piece))) for piece in split_stack(image.filled)))
+        seen, costs = [], []
+
+        def run(call: Callable[[], _T]) -> _T:
+            result, gflops = runner(partial(count_flops, call))
+            costs.append(gflops)
+            return cast(_T, result)
+
+        for piece in split_stack(image.filled):
+            embedding = self.embedding(image, piece, run)
+            seen.append(run(partial(self._find_heart, embedding)))
         if not (found := torch.cat(seen)).any():
             return None, sum(costs)
         planes, place = heart_region(found)
@@ -129,21 +139,22 @@ class StackSegmenter:
         tally: Tally,
     ) -> None:
         """Tell ``tally`` what is found in the slices ``planes`` of the ``piece`` that they belong to."""
+        run = partial(compute, runner=runner, results=[tally.result])
+        embedding = self.embedding(image, piece, run)
 
         def encode() -> _Encoded:
-            """What the network makes of the ``piece`` without a prompt is made now or at hand."""
             with inference(self.device):
                 plan = requested_plan(self.plan, prune)
-                tokens = self.embedding(image, piece).select([piece.index(k) for k in planes]).tokens
+                tokens = embedding.select([piece.index(k) for k in planes]).tokens
                 slices = slices_between_neighbours(image, self.spec.pixel, planes).to(self.device)
                 (chosen,) = self.network.choose_regions(tuple(slices.shape[2:]), tokens.unsqueeze(0), [prompts], plan)
                 parts = self.network.encode_regions([slices], tokens.unsqueeze(0), [prompts], [chosen.region])
                 return _Encoded(chosen, parts, _summarise(tokens, chosen.stages[0]) if chosen.stages else None)
 
-        (region, places, stages), parts, summary = compute(encode, runner, [tally.result])
+        (region, places, stages), parts, summary = run(encode)
         tally.add_stages(stages, summary, len(planes))
         for rows, decode in self.network.decode_parts(parts, region.cells, places):
-            logits = RegionFeatures(compute(partial(self.decode, decode), runner, [tally.result]), region)
+            logits = RegionFeatures(run(partial(self.decode, decode)), region)
             decoded = time.perf_counter()
             tally.add_scores(logits, image.slices(self.spec.pixel).shape[1:], planes[rows])
             self._write(image, planes[rows], logits, tuple(stage.select(rows) for stage in stages), tally)
@@ -181,13 +192,23 @@ class StackSegmenter:
             embedding: ImageEmbedding = self.network.encode_image(stack.to(self.device), self.plan)
             return embedding
 
-    def embedding(self, image: ImageStack, piece: Sequence[int]) -> ImageEmbedding:
-        """What the network makes of the slices ``piece`` before it looks at a prompt; kept with ``image``."""
-        return image.embedding(self.embedding_key, tuple(piece), lambda: self._encode(image, piece))
+    def embedding(
+        self,
+        image: ImageStack,
+        piece: Sequence[int],
+        run: Callable[[Callable[[], ImageEmbedding]], ImageEmbedding] = lambda encode: encode(),
+    ) -> ImageEmbedding:
+        """What the network makes of the slices ``piece`` before it looks at a prompt; kept with ``image``.
 
-    def _find_heart(self, image: ImageStack, piece: Sequence[int]) -> Tensor:
+        Args:
+            run: makes the network's call, where it is not at hand. That is one by itself: where a later call is given up and made again,
+                this one is not, and what it took stays counted.
+        """
+        return image.embedding(self.embedding_key, tuple(piece), lambda: run(lambda: self._encode(image, piece)))
+
+    def _find_heart(self, embedding: ImageEmbedding) -> Tensor:
         with inference(self.device):
-            found: Tensor = self.network.find_heart(self.embedding(image, piece), self.plan)
+            found: Tensor = self.network.find_heart(embedding, self.plan)
             return found.cpu()
 
     def decode(self, decode: Callable[[], Tensor]) -> Tensor:
