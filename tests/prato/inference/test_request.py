@@ -113,5 +113,10 @@ def test_what_is_drawn_and_read_by_nobody_is_named():
     assert InferenceRequest.parse(drawn).warnings == ("parameter_ignored: foreground",)
     assert InferenceRequest.parse({"previous": {}, "foreground": [[1, 2, 3]]}).warnings == ()
     assert InferenceRequest.parse({"previous": {"box": []}, "foreground": [[1, 2, 3]]}).warnings == ("parameter_ignored: foreground",)
+    for default in (["default", "off"], "default", None):  # of the list that clients show
+        assert InferenceRequest.parse({"previous": {"box": []}, "return_tokens": False, "prune": default}).warnings == ()
+    named = ("parameter_ignored: return_tokens", "parameter_ignored: prune")
+    assert InferenceRequest.parse({"previous": {"box": []}, "return_tokens": True, "prune": "off"}).warnings == named
+    assert InferenceRequest.parse({"return_tokens": True, "prune": "off"}).warnings == ()
     with pytest.raises(RequestError, match="'warnings' is not a parameter"):
         InferenceRequest.parse({"warnings": []})

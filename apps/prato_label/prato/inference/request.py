@@ -101,6 +101,8 @@ class InferenceRequest(BaseModel):
         # of several kinds, the first counts, and of a mask to correct, roi alone; points of a structure are clicks, whatever else was drawn
         used = 0 if params.get("previous") and not params.get("roi") else 1
         unread = [*_UNREAD, *(field for kind in kinds[used:] for field in kind.fields if field not in CLICK_FIELDS)]
+        if params.get("previous"):  # the click network has no tokens: none that could be pruned, and no map of them
+            unread += ["return_tokens", *(["prune"] if params.get("prune") in PRUNE_CHOICES else [])]
         warnings = [f"parameter_ignored: {name}" for name in unread if params.get(name)]
         found = {"drawn": {name: value for name, value in params.items() if name in drawn}, "warnings": warnings}
         try:
