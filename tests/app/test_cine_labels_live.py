@@ -157,7 +157,8 @@ def test_somebody_else_approves_or_sends_back(server: LiveServer) -> None:
         ("/approve", {"annotator": "Dee", "phases": [1], "base_version": 1}, 409, "look at that before you decide"),
         ("/approve", {"annotator": "Dee", "base_version": "1"}, 400, "base_version must be the number"),
         ("/send_back", {"annotator": "Ada", "phases": [0]}, 400, "Phases can be sent back only with a reason"),
-        ("/send_back", {"annotator": "Ada", "phases": [3], "reason": "again"}, 400, "Phase 3 holds no labeller's work"),
+        ("/send_back", {"annotator": "Ada", "phases": [3], "reason": "again"}, 400, "Phase 3 is only proposed"),
+        ("/send_back", {"annotator": "Ada", "phases": [9], "reason": "again"}, 400, "Phase 9 has no label"),
     ],
 )
 def test_reviews_that_are_refused_change_nothing(server: LiveServer, path: str, params: Any, status: int, words: str) -> None:

@@ -92,10 +92,7 @@ def approve(phases: Phases, numbers: Iterable[int], approver: str, alone: bool =
     """
     after = dict(phases)
     for number in numbers:
-        known = phases.get(number)
-        if known is None or not known.is_trusted:
-            state = "has no label" if known is None else f"is only {known.state}"
-            raise LabelVersionError(f"Phase {number} {state}: a phase can be approved only once somebody has corrected it.")
+        known = _corrected(phases, number, "approved")
         if not alone and known.editor is not None and known.editor.strip().casefold() == approver.strip().casefold():
             raise LabelVersionError(f"Phase {number} was drawn by {approver}: somebody else has to approve it.")
         after[number] = known.model_copy(update={"state": "final", "approved_by": approver, "reason": None})
@@ -110,11 +107,18 @@ def send_back(phases: Phases, numbers: Iterable[int], reason: str) -> dict[int, 
     """
     after = dict(phases)
     for number in numbers:
-        known = phases.get(number)
-        if known is None or not known.is_trusted:
-            raise LabelVersionError(f"Phase {number} holds no labeller's work: there is nothing to send back.")
+        known = _corrected(phases, number, "sent back")
         after[number] = known.model_copy(update={"state": "proposed", "approved_by": None, "reason": reason})
     return after
+
+
+def _corrected(phases: Phases, number: int, decision: str) -> Phase:
+    """Phase ``number``, which a labeller must have drawn for a ``decision`` about it."""
+    known = phases.get(number)
+    if known is None or not known.is_trusted:
+        state = "has no label" if known is None else f"is only {known.state}"
+        raise LabelVersionError(f"Phase {number} {state}: a phase can be {decision} only once somebody has corrected it.")
+    return known
 
 
 def found_phases(mask: np.ndarray, version: int, before: Phases, earlier: np.ndarray | None) -> dict[int, Phase]:
