@@ -124,7 +124,8 @@ def test_without_a_token_only_this_machine_is_answered() -> None:
 
 def test_other_web_pages_are_refused_whatever_they_send() -> None:
     asking = client(HOSTS)
-    for origin in ("https://evil.example", "null", "http://127.0.0.1:8001", "https://viewer.example.evil.example", "http://viewer.example"):
+    others = ("https://viewer.example.evil.example", "http://viewer.example", "http://[", "http://127.0.0.1:8000/x", "127.0.0.1:8000")
+    for origin in ("https://evil.example", "null", "http://127.0.0.1:8001", *others):
         assert "may not use" in sentence(asking.post("/train/x", headers={"Origin": origin}), 403)
     for origin in ("http://127.0.0.1:8000", "https://viewer.example"):
         assert asking.post("/train/x", headers={"Origin": origin}).status_code == 200

@@ -288,6 +288,7 @@ def test_make_asks_for_the_studies_before_it_installs_anything(tmp_path: Path) -
     [
         ("http://ann:secret@pacs:8042/dicom-web", "must not hold credentials: set PRATO_LABEL_PACS_USER"),
         ("http:///dicom-web", "names no host"),
+        ("http://[::1/dicom-web", "The address of the PACS cannot be read: give one such as http://pacs:8042/dicom-web."),
     ],
 )
 def test_an_address_of_a_pacs_that_cannot_be_served(url: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,7 +138,7 @@ class HostMiddleware:
                     scope, 403, f"The request is for the host {named!r}: without an access token the server answers 127.0.0.1 only."
                 )
         for origin in headers.getlist("origin"):
-            if origin not in self.origins and [urlsplit(origin).netloc] != hosts:
+            if origin not in self.origins and [origin.partition("://")[2]] != hosts:
                 return error_response(
                     scope, 403, f"Web pages of {origin[:80]} may not use this server: PRATO_LABEL_ORIGINS lists those that may."
                 )

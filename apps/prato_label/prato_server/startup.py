@@ -109,11 +109,15 @@ def _studies_fault(studies: str) -> str | None:
 
 def _pacs_fault(url: str) -> str | None:
     """Why the PACS at ``url`` could not be served, as far as that is known without asking it."""
-    parts = urlsplit(url)
+    wanted = "give one such as http://pacs:8042/dicom-web"
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # as of brackets that are not closed
+        return f"The address of the PACS cannot be read: {wanted}."
     if parts.username is not None or parts.password is not None:
         return f"The address of the PACS must not hold credentials: set {PREFIX}PACS_USER and {PREFIX}PACS_PASSWORD instead."
     if not parts.hostname:
-        return "The address of the PACS names no host: give one such as http://pacs:8042/dicom-web."
+        return f"The address of the PACS names no host: {wanted}."
     folder = folder_for_pacs(load_settings(), url)
     try:
         folder.mkdir(parents=True, exist_ok=True)
