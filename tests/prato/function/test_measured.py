@@ -11,7 +11,7 @@ import pytest
 from prato.data.ed_es import NamedPhases
 from prato.data.nifti import Volume
 from prato.data.structures import STRUCTURES, voxel_ml
-from prato.function.measured import MeasuredHeart, NoFunctionError, measure_heart
+from prato.function.measured import Heart, MeasuredHeart, NoFunctionError
 from prato.labelling.doubts import anatomy_warnings
 from tests.app.hearts import heart
 from tests.prato.function.planes import plane_of
@@ -33,7 +33,7 @@ def measure(
 ) -> MeasuredHeart:
     masks = {t: mask_of(BEAT[t], int(rv * BEAT[t])) if t in drawn else np.zeros((120, 120, 3), np.uint8) for t in range(8)}
     marks = () if named is None else (NamedPhases(*named, "marked", "marked by Ada"),)
-    return measure_heart(masks, SPACING, marks, trusted=trusted, count=count)
+    return Heart(masks, SPACING, marks, count).measure(trusted)
 
 
 def test_what_labellers_vouch_for_is_measured_alone() -> None:
@@ -59,7 +59,7 @@ def test_where_these_give_no_function_proposals_are_measured_and_named(
 def test_of_some_phases_the_fullest_and_the_emptiest_count_however_many_they_are() -> None:
     volumes = [32, 28, 29, 29, 30, 34, 41, 45, 46, 46, 49]  # by the shape of a whole beat, phases 9 and 2
     masks = {t: mask_of(ml, ml) for t, ml in zip((*range(8), 9, 12, 15), volumes)}
-    heart = measure_heart(masks, SPACING, (), trusted=masks.keys(), count=20)
+    heart = Heart(masks, SPACING, (), count=20).measure(masks.keys())
     assert (heart.function.ed, heart.function.es) == (15, 1)
     assert heart.function.warnings[0].startswith("11 of 20 phases are measured")
 
@@ -81,7 +81,7 @@ def test_a_phase_whose_cavities_are_swapped_is_doubted_in_its_labellers_words() 
     told = anatomy_warnings(Volume(swapped, np.diag([4.0, 4.0, 9.0, 1.0])))
     marks = (NamedPhases(0, 1, "marked", "marked by Ada"),)
     for mask, begin in ((right, ()), (swapped, told)):
-        warnings = measure_heart({t: mask[..., t] for t in range(2)}, (4.0, 4.0, 9.0), marks, trusted=(0, 1), count=2).function.warnings
+        warnings = Heart({t: mask[..., t] for t in range(2)}, (4.0, 4.0, 9.0), marks, count=2).measure((0, 1)).function.warnings
         assert warnings[: len(begin)] == begin and warnings[len(begin)].startswith("The stroke volumes differ")
     assert told[0].startswith("Phase 1: RV and LV cavity seem to be swapped")
 
@@ -95,9 +95,9 @@ def test_one_phase_and_hearts_that_stand_still_have_no_function() -> None:
         measure((1,), trusted=(1,))
     masks = dict.fromkeys(range(3), mask_of(20, 20))
     with pytest.raises(NoFunctionError, match="no phase of it differs"):
-        measure_heart(masks, SPACING, (), trusted=masks.keys(), count=3)
+        Heart(masks, SPACING, (), count=3).measure(masks.keys())
     with pytest.raises(NoFunctionError, match="differ in size"):
-        measure_heart({0: mask_of(20, 20), 1: mask_of(9, 9)[:90]}, SPACING, (), trusted=(0, 1), count=None)
+        Heart({0: mask_of(20, 20), 1: mask_of(9, 9)[:90]}, SPACING, (), count=None).measure((0, 1))
 
 
 def test_a_voxel_is_as_large_whichever_way_its_image_is_stored() -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prato.data.ed_es import NamedPhases
 from prato.data.nifti import read_volume
 from prato.data.phantom import make_phantom
 from prato.data.structures import STRUCTURES
@@ -92,6 +93,16 @@ def test_a_mask_that_was_corrected_since_is_judged_anew_by_as_many_slices(axis: 
     assert replace(corrected, slices=2).with_mask(lacking, spacing, axis).warnings == ["unit_ignored"]
     cine = CinePrediction(np.stack([whole, lacking], -1), (0, 1), (corrected, found), tuple(spacing), axis, True)
     assert cine.with_mask(cine.mask[..., ::-1]).warnings == {"unit_ignored": [0, 1], "structure_is_missing": [0]}
+
+
+def test_a_voxel_size_that_was_guessed_is_told_beside_the_volumes() -> None:
+    mask = np.stack([heart(), heart(slices=6, wall=2.0)], -1)
+    said = {"box": Box.whole(mask.shape[:3]), "box_source": "proposed", "kept_fraction": {}, "gflops": 1.0, "gflops_dense": 1.0}
+    found = Prediction(mask[..., 0], None, latency_ms={}, model_version="0", slices=6, **said, warnings=["voxel_size_uncertain"])
+    cine = CinePrediction(mask, (0, 1), (found, found), SPACING, 2, True, NamedPhases.of_manifest(0, 1))
+    told = "The image's header gives more than one voxel size, and the more plausible one is used: volumes may be wrong."
+    function = cine.function()
+    assert function is not None and function.warnings[0] == told
 
 
 def test_nothing_is_only_empty() -> None:

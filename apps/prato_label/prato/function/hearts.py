@@ -15,7 +15,7 @@ from prato.data.label_records import recorded_image_info, recorded_label_info
 from prato.data.nifti import VolumeError
 from prato.data.studies import Study, examination_of, find_files, load_manifest, patient_of
 from prato.data.view import View
-from prato.function.measured import NoFunctionError, measure_heart
+from prato.function.measured import Heart, NoFunctionError
 from prato.function.sources import MaskSource, folder_source, join_sources, label_sources
 from prato.function.ventricles import CardiacFunction
 
@@ -153,19 +153,18 @@ def _add(found: Found, name: str, study: Study, phases: Sequence[_Phase], cine: 
     Args:
         named: end-diastole and end-systole, where somebody has named them, among ``phases``.
     """
-    spacing = _spacing(cine)
+    heart = Heart(
+        {n: phase.mask for n, phase in enumerate(phases)},
+        _spacing(cine),
+        () if named is None else (named,),
+        count=len(cine) if len(cine) > 1 else None,
+        names=None if len(cine) > 1 else [phase.name for phase in phases],
+        height_cm=study.height_cm,
+        weight_kg=study.weight_kg,
+        image_warnings={warning for phase in phases for warning in phase.warnings},
+    )
     try:
-        measured = measure_heart(
-            {n: phase.mask for n, phase in enumerate(phases)},
-            spacing,
-            () if named is None else (named,),
-            trusted={n for n, phase in enumerate(phases) if phase.source.is_trusted},
-            count=len(cine) if len(cine) > 1 else None,
-            names=None if len(cine) > 1 else [phase.name for phase in phases],
-            height_cm=study.height_cm,
-            weight_kg=study.weight_kg,
-            image_warnings={warning for phase in phases for warning in phase.warnings},
-        )
+        measured = heart.measure(trusted={n for n, phase in enumerate(phases) if phase.source.is_trusted})
     except NoFunctionError as error:
         found.left_out.append(f"{name} is left out: {error}.")
         return
@@ -176,7 +175,7 @@ def _add(found: Found, name: str, study: Study, phases: Sequence[_Phase], cine: 
     times = None if cine.times_ms is None or len(cine) == 1 else cine.times_ms[list(drawn)]
     names = tuple(phases[n].name for n in drawn)
     source = join_sources((phases[n].name, phases[n].source) for n in drawn)
-    found.hearts.append(SegmentedHeart(name, study.patient, names, images, masks, spacing, times, function, measured.told_by, source))
+    found.hearts.append(SegmentedHeart(name, study.patient, names, images, masks, heart.spacing, times, function, measured.told_by, source))
 
 
 def _read_masks(path: Path, cine: Cine) -> np.ndarray:

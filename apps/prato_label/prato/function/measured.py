@@ -8,14 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from prato.data.ed_es import NamedPhases
-from prato.data.orientation import ORIENTATION_WARNINGS
 from prato.data.structures import voxel_ml
 from prato.function.curve import VolumeCurve, find_ed_es
 from prato.function.ventricles import CardiacFunction, cardiac_function
 from prato.labelling.doubts import doubt_phase
 
-#: What is repaired of an image and makes its volumes doubtful.
-_OF_SIZE = ("orientation_from_qform", "voxel_size_uncertain", "voxel_size_unknown", "unit_ignored")
 _GUESSED = "End-diastole and end-systole were guessed by the import, before anything was segmented: others may be fuller and emptier."
 
 
@@ -48,76 +45,60 @@ class MeasuredHeart:
         return "found by the volumes" if self.named is None else self.named.told_by
 
 
-def measure_heart(
-    masks: Mapping[int, np.ndarray],
-    spacing: tuple[float, float, float],
-    named: Sequence[NamedPhases],
-    *,
-    trusted: Collection[int],
-    count: int | None,
-    names: Sequence[str] | None = None,
-    height_cm: float | None = None,
-    weight_kg: float | None = None,
-    image_warnings: Collection[str] = (),
-) -> MeasuredHeart:
-    """Measure the ``trusted`` phases alone or, where these hold no pair that can be measured, all that hold a structure, with that doubt.
+@dataclass(frozen=True)
+class Heart:
+    """A heart of which some phases may have masks.
 
-    Where somebody has named end-diastole and end-systole no other pair is measured.
-
-    Args:
+    Attributes:
         masks: by phase, uint8 (X, Y, Z), values of ``prato.data.structures``, slices along Z.
         spacing: of a voxel, mm along X, Y, Z.
         named: end-diastole and end-systole as they were named: of several, the first that are measured count.
-        trusted: phases that a labeller vouches for.
         count: phases of the cine; None where that is not known.
         names: what the phases are called; None for their numbers.
-        image_warnings: of the images, as ``Volume.warnings``: those about the voxel size become doubts.
-
-    Raises:
-        NoFunctionError: fewer than two phases hold a structure, or all are alike, or not both named ones are there, or grids differ.
+        height_cm, weight_kg: the patient's, where they are known.
+        image_warnings: of the images, as ``Volume.warnings``.
     """
-    heart = _Heart(masks, spacing, named, count, names, height_cm, weight_kg, _doubt_sizes(image_warnings))
-    drawn = [t for t in sorted(masks) if masks[t].any()]
-    own = [t for t in drawn if t in trusted]
-    try:
-        return heart.measure(own)
-    except NoFunctionError:
-        if own == drawn:
-            raise
-    measured = heart.measure(drawn)
-    function = measured.function
-    others = " and ".join(heart.call(t) for t in (function.ed, function.es) if t not in trusted)
-    doubt = f"Proposals, or phases that were sent back, are measured: {others}."
-    return replace(measured, function=replace(function, warnings=(doubt, *function.warnings)))
-
-
-def _doubt_sizes(image_warnings: Collection[str]) -> list[str]:
-    """A sentence for each of ``image_warnings`` by which volumes may be wrong."""
-    return [f"The image's {ORIENTATION_WARNINGS[name].removeprefix('its ')}." for name in _OF_SIZE if name in image_warnings]
-
-
-@dataclass(frozen=True)
-class _Heart:
-    """The arguments of ``measure_heart``."""
 
     masks: Mapping[int, np.ndarray]
     spacing: tuple[float, float, float]
     named: Sequence[NamedPhases]
     count: int | None
-    names: Sequence[str] | None
-    height_cm: float | None
-    weight_kg: float | None
-    size_doubts: Sequence[str]
+    names: Sequence[str] | None = None
+    height_cm: float | None = None
+    weight_kg: float | None = None
+    image_warnings: Collection[str] = ()
 
-    def call(self, phase: int) -> str:
+    def measure(self, trusted: Collection[int]) -> MeasuredHeart:
+        """Measure the ``trusted`` phases, for which a labeller vouches, alone or, where these hold no pair that can be measured, all that
+        hold a structure, with that doubt.
+
+        Where somebody has named end-diastole and end-systole no other pair is measured.
+
+        Raises:
+            NoFunctionError: fewer than two phases hold a structure, or all are alike, or not both named ones are there, or grids differ.
+        """
+        drawn = [t for t in sorted(self.masks) if self.masks[t].any()]
+        own = [t for t in drawn if t in trusted]
+        try:
+            return self._measure(own)
+        except NoFunctionError:
+            if own == drawn:
+                raise
+        measured = self._measure(drawn)
+        function = measured.function
+        others = " and ".join(self._call(t) for t in (function.ed, function.es) if t not in trusted)
+        doubt = f"Proposals, or phases that were sent back, are measured: {others}."
+        return replace(measured, function=replace(function, warnings=(doubt, *function.warnings)))
+
+    def _call(self, phase: int) -> str:
         """What a sentence calls ``phase``."""
         return f"phase {phase}" if self.names is None else self.names[phase]
 
-    def measure(self, phases: Sequence[int]) -> MeasuredHeart:
+    def _measure(self, phases: Sequence[int]) -> MeasuredHeart:
         """Measure these ``phases``, whoever drew them.
 
         Raises:
-            NoFunctionError: as ``measure_heart``.
+            NoFunctionError: as :meth:`measure`.
         """
         if len(phases) < 2:
             raise NoFunctionError("fewer than two of its phases have a mask, and function needs two")
@@ -126,7 +107,7 @@ class _Heart:
         named = next((each for each in self.named if {*each.pair} <= {*phases}), None)
         if named is None and self.named:
             told = self.named[0]
-            raise NoFunctionError(told.why_none(self.call(told.ed), self.call(told.es)))
+            raise NoFunctionError(told.why_none(self._call(told.ed), self._call(told.es)))
         masks = np.stack([self.masks[t] for t in phases], axis=3)
         curve = VolumeCurve.from_masks(masks, voxel_ml(self.spacing))
         pair = find_ed_es(curve, is_cycle=len(phases) == self.count) if named is None else named.pair
@@ -141,17 +122,17 @@ class _Heart:
             count=self.count,
             height_cm=self.height_cm,
             weight_kg=self.weight_kg,
+            image_warnings=self.image_warnings,
         )
         assert function is not None  # as its phases are known
         ed, es = phases[ed], phases[es]
         doubts = [
             *([_GUESSED] if named is not None and named.is_guess else []),
-            *self.size_doubts,
-            *(doubt for t in (ed, es) if (doubt := self.doubt(t)) is not None),
+            *(doubt for t in (ed, es) if (doubt := self._doubt(t)) is not None),
         ]
         return MeasuredHeart(tuple(phases), replace(function, ed=ed, es=es, warnings=(*doubts, *function.warnings)), named)
 
-    def doubt(self, phase: int) -> str | None:
+    def _doubt(self, phase: int) -> str | None:
         """The sentence about ``phase`` where its structures lie as they cannot: of a cine's the one that its labeller was told."""
         doubt = doubt_phase(self.masks[phase], 2, phase if self.names is None else None)
         return doubt if doubt is None or self.names is None else f"In {self.names[phase]}: {doubt}"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from prato.data.label_anatomy import is_lv_open
+from prato.data.orientation import ORIENTATION_WARNINGS
 from prato.data.structures import STRUCTURES, voxel_ml
 from prato.function.curve import VolumeCurve, find_ed_es
 
@@ -20,6 +22,8 @@ _PERSON = ((30.0, 275.0), (0.5, 650.0), (5.0, 120.0))
 _FEW_PHASES = 15
 #: Largest difference between the ventricles' stroke volumes, as a share of the larger one: without shunt or leaking valve they are equal.
 _STROKE_DIFFERENCE = 0.2
+#: What is repaired of an image and makes its volumes doubtful.
+_OF_SIZE = ("orientation_from_qform", "voxel_size_uncertain", "voxel_size_unknown", "unit_ignored")
 _NO_BEAT = (
     "The volumes do not rise and fall as in a heartbeat, so the phases are out of order, or some masks are wrong: end-diastole and "
     "end-systole are the fullest and the emptiest phase."
@@ -90,6 +94,7 @@ def cardiac_function(
     count: int | None = None,
     height_cm: float | None = None,
     weight_kg: float | None = None,
+    image_warnings: Collection[str] = (),
 ) -> CardiacFunction | None:
     """The function of the heart segmented in ``masks``; None where no phase differs from another.
 
@@ -99,6 +104,7 @@ def cardiac_function(
         phases: end-diastole and end-systole where they are known; None to find them.
         found_among: how many phases ``phases`` were found among, which may be too few; None where somebody chose them.
         count: phases of the cine, of which ``masks`` may hold some alone; None: all of them.
+        image_warnings: of the images, as ``Volume.warnings``: those about the voxel size become doubts.
 
     Raises:
         ValueError: ``phases`` are none of the cine's.
@@ -118,7 +124,8 @@ def cardiac_function(
         doubts.insert(0, _NO_BEAT)
     if height_cm is not None and weight_kg is not None and not _is_person(height_cm, weight_kg):
         doubts.append(f"A height of {height_cm:g} cm and a weight of {weight_kg:g} kg cannot be right: nothing is given by body surface.")
-    return CardiacFunction(ed, es, lv, rv, mass, body_surface(height_cm, weight_kg), tuple(doubts))
+    sizes = (f"The image's {ORIENTATION_WARNINGS[name].removeprefix('its ')}." for name in _OF_SIZE if name in image_warnings)
+    return CardiacFunction(ed, es, lv, rv, mass, body_surface(height_cm, weight_kg), (*sizes, *doubts))
 
 
 def body_surface(height_cm: float | None, weight_kg: float | None) -> float | None:

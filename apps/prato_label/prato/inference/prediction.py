@@ -128,6 +128,7 @@ class CinePrediction:
             count=count,
             height_cm=height_cm,
             weight_kg=weight_kg,
+            image_warnings=self.warnings,
         )
         return None if function is None else replace(function, ed=pair[0], es=pair[1])
 

@@ -22,7 +22,7 @@ from prato.data.label_check import check_label, read_label_volume
 from prato.data.label_names import LabelError
 from prato.data.label_records import recorded_label_info
 from prato.data.structures import STRUCTURES
-from prato.function.measured import NoFunctionError, measure_heart
+from prato.function.measured import Heart, NoFunctionError
 from prato.labelling.phases import trusted_phases
 from prato.labelling.records import LabelVersionError, Version
 
@@ -86,22 +86,22 @@ class ShownStudy:
         """``ed``, ``es``, who says so, and the function of the heart, or why it has none."""
         about, named = known_of(self.store, self.study)
         version = self.label and self.label.version
+        heart = Heart(
+            self.view.masks(),
+            self.view.spacing,
+            () if named is None else (named,),
+            count=len(self.view.frames),
+            height_cm=about.height_cm,
+            weight_kg=about.weight_kg,
+            image_warnings=self.view.warnings,
+        )
         try:
-            heart = measure_heart(
-                self.view.masks(),
-                self.view.spacing,
-                () if named is None else (named,),
-                trusted=trusted_phases(version.phases) if version else (),
-                count=len(self.view.frames),
-                height_cm=about.height_cm,
-                weight_kg=about.weight_kg,
-                image_warnings=self.view.warnings,
-            )
+            measured = heart.measure(trusted=trusted_phases(version.phases) if version else ())
         except NoFunctionError as error:
             ed, es, source = (named.ed, named.es, named.source) if named else (None, None, None)
             return {"ed": ed, "es": es, "ed_es_source": source, "function": None, "no_function": f"Function cannot be measured: {error}."}
-        function = heart.function
-        found = {"ed": function.ed, "es": function.es, "ed_es_source": heart.ed_es_source}
+        function = measured.function
+        found = {"ed": function.ed, "es": function.es, "ed_es_source": measured.ed_es_source}
         return {**found, "function": function.to_dict(), "no_function": None}
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from prato.data.structures import STRUCTURES, voxel_counts, voxel_ml
 from prato.dicom.labels.labelled_cines import LabelledCine
 from prato.dicom.patient import Examination
-from prato.function.measured import MeasuredHeart, NoFunctionError, measure_heart
+from prato.function.measured import Heart, MeasuredHeart, NoFunctionError
 
 #: The columns of the table of volumes; phases count from 0.
 COLUMNS = ("study", "phase", *(f"{name} ml" for name in STRUCTURES), "label version", "annotator", "sop instance uid")
@@ -32,20 +32,19 @@ def measure(cine: LabelledCine, who: Examination | None = None) -> Measurements:
     ml, count = voxel_ml(cine.spacing), cine.reference.phases
     masks = {t: cine.phases[t].mask for t in sorted(cine.phases)}
     volumes = {t: {name: voxel_counts(mask).get(name, 0) * ml for name in STRUCTURES} for t, mask in masks.items()}
+    heart = Heart(
+        masks,
+        cine.spacing,
+        cine.named_ed_es(),
+        count=count,
+        names=[f"phase {t + 1} of {count}" for t in range(count)],
+        height_cm=cine.height_cm or (who.height_cm if who else None),
+        weight_kg=cine.weight_kg or (who.weight_kg if who else None),
+    )
     try:
-        heart = measure_heart(
-            masks,
-            cine.spacing,
-            cine.named_ed_es(),
-            trusted=masks.keys(),
-            count=count,
-            names=[f"phase {t + 1} of {count}" for t in range(count)],
-            height_cm=cine.height_cm or (who.height_cm if who else None),
-            weight_kg=cine.weight_kg or (who.weight_kg if who else None),
-        )
+        return Measurements(volumes, heart.measure(trusted=masks.keys()))
     except NoFunctionError as error:
         return Measurements(volumes, None, str(error))
-    return Measurements(volumes, heart)
 
 
 def volumes_csv(cine: LabelledCine, measured: Measurements, uids: Mapping[int, str]) -> bytes:
