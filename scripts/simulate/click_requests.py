@@ -23,6 +23,8 @@ from prato.inference.image_stack import ImageStack
 from prato.inference.predictor import Predictor
 from prato.inference.request import InferenceRequest
 from prato.models.registry import DEFAULT_MODEL
+from prato.prompts.box import Box
+from prato.prompts.mask_prompt import MaskPrompt
 from prato.refinement.refiner import Refiner
 from prato.training.simulated_labeller import middle_of, wrong_parts
 from scripts.common.labelled import require_labelled_studies
@@ -76,7 +78,7 @@ def _points(predictor: Predictor, refiner: Refiner, image: ImageStack, own: np.n
     clicks, prompts = request.corrections(shape, spacing), request.prompts(shape, spacing)
     assert clicks is not None
     mask = predictor.predict(prompts, keep_scores=True).mask
-    refined = refiner.refine(image, mask, clicks.strokes, scores=predictor.scores(prompts)).mask
+    refined = refiner.refine(image, MaskPrompt(mask, Box.whole(mask.shape)), clicks.strokes, scores=predictor.scores(prompts)).mask
     return {"dice": {"no point": _mean(own, truth), "points as a box": _mean(as_box, truth), "points as clicks": _mean(refined, truth)}}
 
 
@@ -86,7 +88,8 @@ def _slices(predictor: Predictor, refiner: Refiner, image: ImageStack, own: np.n
     others = [k for k in range(int(held[0]), int(held[-1]) + 1) if k not in right]
     mask = own.copy()
     mask[:, :, right] = truth[:, :, right]
-    after = refiner.propagate(image, mask, others, right, scores=predictor.scores()).mask
+    previous = MaskPrompt(mask, Box.whole(mask.shape), right=tuple(right), propagate_to=tuple(others))
+    after = refiner.propagate(image, previous, scores=predictor.scores()).mask
     return {
         "other_slices": {
             "as they were": _mean(mask[:, :, others], truth[:, :, others]),

@@ -21,7 +21,9 @@ from scipy import ndimage
 from prato.data.structures import STRUCTURES
 from prato.inference.image_stack import ImageStack
 from prato.inference.scores import Scores
+from prato.prompts.box import Box
 from prato.prompts.clicks import Stroke
+from prato.prompts.mask_prompt import MaskPrompt
 from prato.refinement.refiner import Refiner
 from prato.training.simulated_labeller import CAREFUL, CARELESS, SCRIBBLING
 from scripts.common.labelled import require_labelled_studies
@@ -89,7 +91,7 @@ def refined(refiner: Refiner, image: ImageStack, scores: Scores | None) -> Corre
     """Each click as the network behind clicks follows it; ``scores`` as for :meth:`Refiner.refine`."""
 
     def correct(mask: np.ndarray, before: list[Stroke], new: Stroke) -> np.ndarray:
-        return refiner.refine(image, mask, [*before, new], len(before), scores=scores).mask
+        return refiner.refine(image, MaskPrompt(mask, Box.whole(mask.shape)), [*before, new], len(before), scores).mask
 
     return correct
 
@@ -101,7 +103,8 @@ def _followed(refiner: Refiner, image: ImageStack, scores: Scores | None) -> Cor
         mask, strokes = refine(mask, before, new), [*before, new]
         clicked, k = {int(stroke.points[0, 2]) for stroke in strokes}, int(new.points[0, 2])
         beside = ({k - 1, k + 1} & {*range(mask.shape[2])}) - clicked
-        return refiner.propagate(image, mask, beside, clicked, strokes, scores=scores).mask
+        previous = MaskPrompt(mask, Box.whole(mask.shape), right=tuple(clicked), propagate_to=tuple(beside))
+        return refiner.propagate(image, previous, strokes, scores).mask
 
     return correct
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,7 @@ from prato.models.checkpoint import CheckpointError, model_preset, save_model
 from prato.models.click_refiner import INPUTS, PLACED
 from prato.prompts.box import Box
 from prato.prompts.clicks import Stroke
+from prato.prompts.mask_prompt import MaskPrompt
 from prato.refinement.geometry import geometry
 from prato.refinement.refiner import Refiner
 from prato.refinement.refiner_input import refiner_input
@@ -44,6 +47,12 @@ def click(structure: int, *points: tuple[int, int, int]) -> Stroke:
     return Stroke(structure, np.array(points))
 
 
+def previous(mask: np.ndarray | None = None, **known: Any) -> MaskPrompt:
+    """The mask so far, ``start`` by default."""
+    mask = start() if mask is None else mask
+    return MaskPrompt(mask, Box.whole(mask.shape), **known)
+
+
 def start() -> np.ndarray:
     mask = np.zeros(SHAPE, np.uint8)
     mask[50:100, 40:90, 1:4] = 2
@@ -58,7 +67,7 @@ places = st.tuples(st.integers(0, 149), st.integers(0, 139), st.integers(0, 4))
 @given(places, st.integers(0, 3))
 def test_all_outside_the_named_region_stays_bit_for_bit_and_the_click_is_honoured(refiner, image, place, structure):
     before = start()
-    found = refiner.refine(image, before, [click(structure, place)])
+    found = refiner.refine(image, previous(before), [click(structure, place)])
     assert np.array_equal(before, start())
     assert found.mask[place] == structure
     assert found.changed == np.count_nonzero(found.mask != before)
@@ -75,13 +84,13 @@ def test_blank_slices_that_were_added_change_nothing(refiner, image, k):
     added = [(0, 0), (0, 0), (3, 2)]
     longer = ImageStack(Volume(np.pad(image.stored.array, added), image.stored.affine))
     before, stroke, right = start(), click(1, (75, 65, k)), {1, 3}
-    found = refiner.refine(image, before, [stroke], right=right - {k})
-    moved = refiner.refine(longer, np.pad(before, added), [click(1, (75, 65, k + 3))], right={n + 3 for n in right - {k}})
+    found = refiner.refine(image, previous(before, right=right - {k}), [stroke])
+    moved = refiner.refine(longer, previous(np.pad(before, added), right={n + 3 for n in right - {k}}), [click(1, (75, 65, k + 3))])
     assert found.changed > 20 and np.array_equal(np.pad(found.mask, added), moved.mask)
 
 
 def test_it_changes_more_than_the_clicked_voxel(refiner, image):
-    assert refiner.refine(image, start(), [click(1, (75, 65, 2))]).changed > 20
+    assert refiner.refine(image, previous(), [click(1, (75, 65, 2))]).changed > 20
 
 
 def touch(one: Box, other: Box) -> bool:
@@ -96,16 +105,16 @@ def touch(one: Box, other: Box) -> bool:
 @given(places, places, st.integers(0, 3), st.integers(0, 3))
 def test_clicks_whose_regions_do_not_touch_may_come_in_either_order(refiner, image, one, other, first, second):
     strokes = [click(first, one), click(second, other)]
-    alone = [refiner.refine(image, start(), [stroke]).box for stroke in strokes]
+    alone = [refiner.refine(image, previous(), [stroke]).box for stroke in strokes]
     if all(alone) and not touch(*alone):
-        there, back = (refiner.refine(image, start(), order).mask for order in (strokes, strokes[::-1]))
+        there, back = (refiner.refine(image, previous(), order).mask for order in (strokes, strokes[::-1]))
         assert np.array_equal(there, back)
 
 
 @settings(max_examples=25, deadline=None)
 @given(places)
 def test_a_click_on_what_is_right_already_changes_nothing(refiner, image, place):
-    found = refiner.refine(image, start(), [click(int(start()[place]), place)])
+    found = refiner.refine(image, previous(), [click(int(start()[place]), place)])
     assert found.box is None and found.changed == 0
 
 
@@ -113,7 +122,7 @@ def test_what_is_certain_and_what_was_clicked_before_survives(refiner, image):
     certain = np.zeros(SHAPE, bool)
     certain[70:80, 60:70, 2] = True
     old, new = click(1, (68, 66, 2)), click(2, (75, 75, 2), (76, 75, 2))
-    found = refiner.refine(image, start(), [old, new], 1, certain)
+    found = refiner.refine(image, previous(certain=certain), [old, new], 1)
     assert np.array_equal(found.mask[certain], start()[certain])
     assert found.mask[68, 66, 2] == 1 and (found.mask[75:77, 75, 2] == 2).all()
     assert found.changed > 2
@@ -121,25 +130,25 @@ def test_what_is_certain_and_what_was_clicked_before_survives(refiner, image):
 
 def test_a_click_wins_over_paint_on_its_own_voxel(refiner, image):
     certain = np.ones(SHAPE, bool)
-    found = refiner.refine(image, start(), [click(1, (75, 65, 2))], 0, certain)
+    found = refiner.refine(image, previous(certain=certain), [click(1, (75, 65, 2))])
     assert found.mask[75, 65, 2] == 1 and found.changed == 1
 
 
 def test_slices_that_are_right_stay_and_others_follow(refiner, image):
-    found = refiner.propagate(image, start(), [2, 3, 4], [1])
+    found = refiner.propagate(image, previous(right=(1,), propagate_to=(2, 3, 4)))
     assert np.array_equal(found.mask[:, :, :2], start()[:, :, :2])
     assert all((found.mask[:, :, k] != start()[:, :, k]).any() for k in (2, 3))
-    assert refiner.propagate(image, start(), [4], [1]).changed == 0  # nothing beside it is known
+    assert refiner.propagate(image, previous(right=(1,), propagate_to=(4,))).changed == 0  # nothing beside it is known
 
 
 def test_what_is_right_beside_a_slice_matters(refiner, image):
     strokes = [click(1, (75, 65, 2))]
-    assert not np.array_equal(refiner.refine(image, start(), strokes).mask, refiner.refine(image, start(), strokes, right=[1, 3]).mask)
+    assert not np.array_equal(refiner.refine(image, previous(), strokes).mask, refiner.refine(image, previous(right=(1, 3)), strokes).mask)
 
 
 def test_a_long_scribble_is_honoured_all_along(refiner, image):
     line = np.array([(i, 70, 2) for i in range(5, 145)])
-    found = refiner.refine(image, start(), [Stroke(1, line)])
+    found = refiner.refine(image, previous(), [Stroke(1, line)])
     assert (found.mask[tuple(line.T)] == 1).all()
 
 
@@ -149,15 +158,15 @@ def test_slices_may_lie_along_any_axis(refiner):
         back = np.argsort(order)
         grey, affine = volume().array.transpose(back), np.hstack([np.diag(np.array(SPACING)[back]), np.zeros((3, 1))])
         moved = ImageStack(Volume(np.ascontiguousarray(grey), affine))
-        plain, stroke = refiner.refine(ImageStack(volume()), start(), [click(1, (75, 65, 2))]), click(1, (75, 65, 2)).permute(back)
-        found = refiner.refine(moved, start().transpose(back), [stroke])
+        plain, stroke = refiner.refine(ImageStack(volume()), previous(), [click(1, (75, 65, 2))]), click(1, (75, 65, 2)).permute(back)
+        found = refiner.refine(moved, previous(start().transpose(back)), [stroke])
         assert np.array_equal(found.mask, plain.mask.transpose(back)) and found.box == plain.box.permute(back)
 
 
 def test_an_untrained_refiner_paints_the_click_alone(image):
     spec = model_preset("click_refiner")
     plain = Refiner(spec.build().eval(), spec, "0", torch.device("cpu"))
-    assert plain.refine(image, start(), [click(1, (75, 65, 2))]).changed == 1
+    assert plain.refine(image, previous(), [click(1, (75, 65, 2))]).changed == 1
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path):

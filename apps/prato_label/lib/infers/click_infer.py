@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -73,9 +74,9 @@ def correct(
         token.raise_if_cancelled()
         scores = predictor.scores(device, image, prompts, token)
         require_heart(sent.strokes[sent.done :], _known_heart(masks, image.axis, scores), image.axis)
-        found = refiner.refine(image, masks.mask, sent.strokes, sent.done, masks.certain, masks.right, scores)
+        found = refiner.refine(image, masks, sent.strokes, sent.done, scores)
         if masks.propagate_to:
-            later = refiner.propagate(image, found.mask, masks.propagate_to, masks.right, sent.strokes, masks.certain, scores)
+            later = refiner.propagate(image, replace(masks, mask=found.mask), sent.strokes, scores)
             boxes = [box for box in (found.box, later.box) if box is not None]
             changed = int(np.count_nonzero(later.mask != masks.mask))
             found = Refinement(later.mask, Box.union(boxes) if boxes else None, changed)
@@ -108,7 +109,8 @@ def correct_prediction(
     require_heart(strokes, _heart_slices(mask, image.axis), image.axis)
 
     def call(refiner: Refiner) -> tuple[Refinement, str]:
-        return refiner.refine(image, mask, strokes, scores=predictor.scores(device, image, prompts, token)), refiner.version
+        scores = predictor.scores(device, image, prompts, token)
+        return refiner.refine(image, MaskPrompt(mask, Box.whole(mask.shape)), strokes, scores=scores), refiner.version
 
     found, version = live_refiner.run(device, call)
     return found.mask, _described(found, version)

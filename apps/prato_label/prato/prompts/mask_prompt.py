@@ -31,9 +31,9 @@ class MaskPrompt:
 
     mask: np.ndarray
     box: Box
-    certain: np.ndarray | None
-    right: tuple[int, ...]
-    propagate_to: tuple[int, ...]
+    certain: np.ndarray | None = None
+    right: tuple[int, ...] = ()
+    propagate_to: tuple[int, ...] = ()
 
 
 def read_mask_prompt(params: Mapping[str, Any], shape: tuple[int, ...], spacing: tuple[float, ...]) -> MaskPrompt | None:

@@ -22,6 +22,7 @@ from prato.inference.window import Window
 from prato.models.checkpoint import CheckpointError, ModelSpec, channels_last, load_model
 from prato.prompts.box import Box
 from prato.prompts.clicks import Stroke
+from prato.prompts.mask_prompt import MaskPrompt
 from prato.refinement.refiner_input import RIM, TRUST, fading, keep_touching, refiner_input
 from prato.runtime.fused_conv_bn import fuse_batch_norms
 from prato.runtime.precision import inference
@@ -75,23 +76,20 @@ class Refiner:
     def refine(
         self,
         image: ImageStack,
-        mask: np.ndarray,
+        previous: MaskPrompt,
         strokes: Sequence[Stroke],
         done: int = 0,
-        certain: np.ndarray | None = None,
-        right: Collection[int] = (),
         scores: Scores | None = None,
     ) -> Refinement:
-        """``mask`` corrected where ``strokes`` say so, one after the other.
+        """The mask of ``previous`` corrected where ``strokes`` say so, one after the other.
 
         Args:
-            mask: uint8 (X, Y, Z), as ``image`` is stored; it is not changed.
-            strokes: in voxels of the stored image, on one slice each, oldest first. done: so many of them ``mask`` knows already: they are
-                shown, and stay true.
-            certain: bool (X, Y, Z), voxels that no change may touch but a stroke on them. right: slices that are right as they are.
+            previous: in voxels of the stored image; it is not changed. What is certain no change may touch but a stroke on it.
+            strokes: in voxels of the stored image, on one slice each, oldest first. done: so many of them ``previous`` knows already: they
+                are shown, and stay true.
             scores: what the network that made the first mask thought of ``image``; None where nobody knows.
         """
-        scene = _Scene(image, mask, [stroke.permute(image.axes) for stroke in strokes], certain, set(right), scores)
+        scene = _Scene(image, previous, strokes, scores)
         for number in range(done, len(strokes)):
             for part in _pieces(scene.strokes[number].points, self._span(image)):
                 self._apply(scene, number, part)
@@ -100,21 +98,19 @@ class Refiner:
     def propagate(
         self,
         image: ImageStack,
-        mask: np.ndarray,
-        slices: Collection[int],
-        right: Collection[int],
+        previous: MaskPrompt,
         strokes: Sequence[Stroke] = (),
-        certain: np.ndarray | None = None,
         scores: Scores | None = None,
     ) -> Refinement:
-        """``mask`` with ``slices`` computed anew from what is ``right`` beside them, the nearest first; slices that are right stay.
+        """The mask of ``previous`` with the slices of its ``propagate_to`` computed anew from what is right beside them, the nearest first;
+        slices that are right stay.
 
         Args:
             strokes: of all slices; they stay true. Others as for :meth:`refine`.
         """
-        scene = _Scene(image, mask, [stroke.permute(image.axes) for stroke in strokes], certain, set(right), scores)
+        scene, right = _Scene(image, previous, strokes, scores), previous.right
         settled = set(right)
-        for k in sorted(set(slices) - settled, key=lambda k: (min((abs(k - r) for r in right), default=0), k)):
+        for k in sorted(set(previous.propagate_to) - settled, key=lambda k: (min((abs(k - r) for r in right), default=0), k)):
             beside = [n for n in (k - 1, k + 1) if n in settled]
             if not beside:
                 continue
@@ -193,19 +189,12 @@ class Refiner:
 class _Scene:
     """A mask on its way, as a stack of slices; what is asked for in voxels of the stack."""
 
-    def __init__(
-        self,
-        image: ImageStack,
-        mask: np.ndarray,
-        strokes: list[Stroke],
-        certain: np.ndarray | None,
-        right: set[int],
-        scores: Scores | None,
-    ) -> None:
-        self.image, self.strokes, self.right, self.scores = image, strokes, right, scores
-        self._before = to_stack(mask, image.axis)
+    def __init__(self, image: ImageStack, previous: MaskPrompt, strokes: Sequence[Stroke], scores: Scores | None) -> None:
+        self.image, self.right, self.scores = image, set(previous.right), scores
+        self.strokes = [stroke.permute(image.axes) for stroke in strokes]
+        self._before = to_stack(previous.mask, image.axis)
         self.mask = self._before.copy()
-        self.certain = None if certain is None else to_stack(certain, image.axis)
+        self.certain = None if previous.certain is None else to_stack(previous.certain, image.axis)
         self._boxes: list[Box] = []
 
     def write(self, k: int, voxels: tuple[slice, slice], after: np.ndarray, strokes: int) -> None:
