@@ -56,6 +56,13 @@ def refused(status: int, words: str) -> Any:
     return pytest.raises(HTTPException, check=lambda error: error.status_code == status and words in error.detail)
 
 
+def test_a_label_of_an_image_that_was_removed_meanwhile_is_no_bad_label(store: StudiesDatastore, folder: Path) -> None:
+    sent = label(folder)
+    (folder / "a.nii.gz").unlink()  # by another program, a moment ago
+    with refused(404, "The image a does not exist in"):
+        store.save_label("a", sent, "final", {})
+
+
 def test_a_label_is_stored_and_listed(store: StudiesDatastore, folder: Path) -> None:
     assert store.save_label("a", label(folder), "final", {"client_id": "x"}) == "a"
     stored = read_volume(folder / "labels" / "final" / "a.nii.gz")

@@ -1,12 +1,20 @@
-"""What the status page shows of jobs."""
+"""What the pages show."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import nibabel as nib
+import pytest
+from fastapi import HTTPException
+
+import lib.datastore.studies
+from lib.datastore.studies import StudiesDatastore
 from lib.jobs.job import Job
 from lib.server.page.state import _jobs
+from lib.server.page.study import show_study
 
 
 def test_jobs_are_listed_newest_first_whichever_kind_they_are() -> None:
@@ -18,3 +26,15 @@ def test_jobs_are_listed_newest_first_whichever_kind_they_are() -> None:
         training_stats=lambda model: {},
     )
     assert [job["kind"] for job in _jobs(cast(Any, app))] == ["train", "batch_infer", "train"]
+
+
+def test_a_study_that_is_too_large_is_too_large_here_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lib.datastore.studies.settings, "MONAI_LABEL_DATASTORE_AUTO_RELOAD", False)
+    header = nib.Nifti1Header()
+    header.set_data_shape((5000, 5000, 50))
+    header["vox_offset"] = 352
+    (tmp_path / "huge.nii").write_bytes(header.binaryblock + bytes(4))
+    store = StudiesDatastore(str(tmp_path))
+    with pytest.raises(HTTPException, match="more voxels") as refused:
+        show_study(cast(Any, SimpleNamespace(datastore=lambda: store)), "huge")
+    assert refused.value.status_code == 413

@@ -14,6 +14,7 @@ from prato.data.label_check import check_label, read_label_volume
 from prato.data.label_names import LabelError
 from prato.data.label_records import recorded_label_info
 from prato.data.nifti import Volume, VolumeError
+from prato.data.nifti_head import VolumeTooLargeError
 from prato.labelling.merging import check_submission, merge_masks
 from prato.labelling.phases import named_phases, phase_count
 from prato.labelling.records import DamagedVersionError, LabelVersionError, OvertakenError, UnknownVersionError
@@ -49,8 +50,8 @@ def merge_proposals(label: Volume, path: Path, params: Mapping[str, Any]) -> Vol
 
 @contextmanager
 def http_errors() -> Iterator[None]:
-    """Turn errors about a label or a version into HTTP errors: 400, 404 for an unknown version, 409 for a decision that was overtaken, 503
-    for a damaged version."""
+    """Turn errors about an image, a label or a version into HTTP errors: 400, 404 for an unknown version and for an image that is gone, 409
+    for a decision that was overtaken, 413 for an image or a label that is too large, 503 for a damaged version."""
     try:
         yield
     except UnknownVersionError as error:
@@ -59,5 +60,12 @@ def http_errors() -> Iterator[None]:
         raise HTTPException(409, str(error)) from error
     except DamagedVersionError as error:
         raise HTTPException(503, str(error)) from error
+    except VolumeTooLargeError as error:
+        raise HTTPException(413, str(error)) from error
     except (LabelVersionError, VolumeError) as error:
-        raise HTTPException(400, str(error)) from error
+        raise HTTPException(404 if _is_gone(error) else 400, str(error)) from error
+
+
+def _is_gone(error: BaseException | None) -> bool:
+    """Whether the file that ``error`` is about is not there (any more)."""
+    return error is not None and (isinstance(error, FileNotFoundError) or _is_gone(error.__cause__))

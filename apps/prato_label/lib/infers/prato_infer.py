@@ -12,6 +12,7 @@ from typing import Any
 from fastapi import HTTPException
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
+from lib.datastore.label_check import http_errors
 from lib.infers.cine_infer import answer
 from lib.infers.click_infer import correct, correct_prediction
 from lib.infers.devices import device_named, offered_devices
@@ -20,8 +21,6 @@ from lib.infers.inference_queue import InferenceSlot, current_slot
 from lib.infers.live_predictor import live_predictor
 from lib.infers.result_files import encode_tokens, write_mask
 from prato.data.cine import Cine, read_cine
-from prato.data.nifti import VolumeError
-from prato.data.nifti_head import VolumeTooLargeError
 from prato.data.structures import STRUCTURES
 from prato.inference.request import DEFAULT_PRUNE, InferenceRequest, RequestError
 from prato.models.checkpoint import CheckpointError
@@ -35,10 +34,9 @@ logger = logging.getLogger(__name__)
 @contextmanager
 def _errors_as_http() -> Iterator[None]:
     try:
-        yield
-    except VolumeTooLargeError as error:
-        raise HTTPException(413, str(error)) from error
-    except (RequestError, VolumeError) as error:
+        with http_errors():
+            yield
+    except RequestError as error:
         raise HTTPException(400, str(error)) from error
     except CheckpointError as error:
         raise HTTPException(503, str(error)) from error

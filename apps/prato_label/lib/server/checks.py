@@ -16,7 +16,7 @@ from monailabel.interfaces.app import MONAILabelApp
 from lib.datastore.label_check import http_errors
 from lib.datastore.plain_json import require_plain_json
 from lib.datastore.studies import StudiesDatastore
-from prato.data.nifti_head import VolumeError, VolumeTooLargeError, check_size
+from prato.data.nifti_head import check_size
 from prato.labelling.records import annotator_from
 
 logger = logging.getLogger(__name__)
@@ -128,12 +128,8 @@ def require_nifti(file: UploadFile, name: str) -> None:
     Raises:
         HTTPException: 400, or 413 where it is too large.
     """
-    try:
+    with http_errors():
         check_size(file.file, name)
-    except VolumeTooLargeError as error:
-        raise HTTPException(413, str(error)) from error
-    except VolumeError as error:
-        raise HTTPException(400, str(error)) from error
     file.filename = "volume.nii.gz" if file.file.read(2) == b"\x1f\x8b" else "volume.nii"
     file.file.seek(0)
 
