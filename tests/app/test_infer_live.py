@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import threading
+import time
 import zlib
 from pathlib import Path
 from typing import Any
@@ -182,6 +183,12 @@ def test_session_and_uploaded_file(live_server: LiveServer) -> None:
     session = live_server.infer("prato_unetr", None, {"roi": ROI}, session_id=made["session_id"])
     assert session.status == 200, session.json
     assert session.file == known
+    for name in ("h", "heart_a"):  # MONAI Label's client names an image in any case
+        assert live_server.infer("prato_unetr", name, {"roi": ROI}, session_id=made["session_id"]).file == known
+    about = f"{live_server.url}/session/{made['session_id']}"
+    used = requests.get(about, timeout=200).json()["last_access_ts"]
+    time.sleep(1.1)
+    assert requests.get(about, timeout=200).json()["last_access_ts"] == used  # to look at it is no use of it
     response = requests.post(
         f"{live_server.url}/infer/prato_unetr",
         data={"params": f'{{"roi": {ROI}}}'},

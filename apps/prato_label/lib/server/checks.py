@@ -166,7 +166,7 @@ def require_session(app: MONAILabelApp, session: str) -> None:
         HTTPException: 404.
     """
     sessions = app.sessions()
-    if sessions is None or not _SESSION.fullmatch(session) or sessions.get_session(session) is None:
+    if sessions is None or not _SESSION.fullmatch(session) or sessions.get_session(session, update_ts=False) is None:
         raise HTTPException(
             404, f"There is no session {session[:60]!r} here (it may have expired): upload the image again with PUT /session/."
         )

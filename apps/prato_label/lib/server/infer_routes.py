@@ -73,15 +73,13 @@ def run_inference(
     app, options = app_instance(), checks.parse_json_object(params)
     model = options.get("model", model)
     checks.require_known("model", model, app.info()["models"])
-    if session_id:
-        checks.require_session(app, session_id)
-    if file:  # as in MONAI Label, whose client names an image in any case
-        image = ""
-        options.pop("image", None)
     if label and not options.get("propagate"):
         raise HTTPException(400, "A mask was sent as label, which only propagate uses: leave it out, or send propagate.")
-    if "image" in options or not (file or session_id):
-        image = options.pop("image", image)
+    named = options.pop("image", image)
+    image = "" if file or session_id else named  # as in MONAI Label, whose client names an image in any case
+    if session_id:
+        checks.require_session(app, session_id)
+    elif not file:
         checks.require_image(app, image)
         _describe_heart(slot, app, image, options)
     drawn_on = options.pop("study", image)
@@ -89,7 +87,7 @@ def run_inference(
         raise HTTPException(
             400, f"The prompts were drawn on {drawn_on!r:.80}, not on {image or 'the uploaded image'}: send them for that study."
         )
-    slot.corrections = read_corrections(app, "" if file or session_id else image, options, label)
+    slot.corrections = read_corrections(app, image, options, label)
     if file:
         checks.require_nifti(file, "The uploaded image")
     if output == infer.ResultType.dicom_seg and not isinstance(app.datastore(), DICOMWebDatastore):
