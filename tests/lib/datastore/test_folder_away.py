@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 import shutil
+import zipfile
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from threading import Event
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from fastapi import HTTPException, Request
+from fastapi import HTTPException, Request, UploadFile
 
 import lib.datastore.pacs
 import lib.datastore.studies
 from lib.datastore.pacs import PacsDatastore
 from lib.datastore.studies import StudiesDatastore
-from lib.server import checks, errors, label_routes
+from lib.server import checks, errors, import_routes, label_routes
 from prato.data.nifti import write_volume
 from prato.pacs.catalog import Catalog, Examination
 from prato.pacs.web import PacsError
@@ -74,6 +76,17 @@ def test_nothing_is_taken_that_would_be_lost(store: StudiesDatastore, change: Ca
     assert store.get_image_info("a")["note"] == "before" and store.versions("a", "final").current().version == 1  # type: ignore[union-attr]
     store.update_image_info("a", {"note": "after"})
     assert StudiesDatastore(str(folder)).get_image_info("a")["note"] == "after"
+
+
+def test_no_archive_is_imported_in_the_place_of_a_folder_that_is_away(store: StudiesDatastore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(import_routes, "app_instance", lambda: SimpleNamespace(datastore=lambda: store))
+    with zipfile.ZipFile(archive := BytesIO(), "w") as packed:
+        packed.writestr("readme.txt", "no DICOM")
+    archive.seek(0)
+    os.rename(store.folder, store.folder.parent / "away")
+    with pytest.raises(HTTPException, match="is missing") as refused:
+        import_routes.import_archive(UploadFile(archive))
+    assert refused.value.status_code == 503 and not store.folder.exists()
 
 
 def test_a_file_that_is_away_with_its_folder_is_not_said_to_be_removed(store: StudiesDatastore, monkeypatch: pytest.MonkeyPatch) -> None:

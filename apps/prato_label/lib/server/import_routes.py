@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import zipfile
-from pathlib import Path
 from threading import Lock
 from typing import Annotated, Any
 
@@ -15,6 +12,7 @@ from monailabel.interfaces.utils.app import app_instance
 
 from lib.datastore.studies import StudiesDatastore
 from lib.server.checks import ANNOTATOR
+from lib.server.uploads import stored_upload
 from prato.dicom.find import ArchiveLimits, DicomError
 from prato.dicom.importer import Phases, Report
 from prato.dicom.studies import import_into_studies
@@ -32,13 +30,12 @@ def import_archive(file: Annotated[UploadFile, File()], phases: Phases = "none",
     store = app_instance().datastore()
     if not isinstance(store, StudiesDatastore):
         raise HTTPException(400, "This server's studies are on a DICOMweb server: send the DICOM files there.")
+    store.require_folder()
     if not _ONE_AT_A_TIME.acquire(blocking=False):
         raise HTTPException(429, "Another import is running: send this one again when it has finished.", {"Retry-After": "20"})
     try:
-        with tempfile.TemporaryDirectory(prefix="prato_") as folder:
-            archive = Path(folder) / "upload.zip"
-            with archive.open("wb") as stored:
-                shutil.copyfileobj(file.file, stored)
+        file.filename = "upload.zip"  # its own may be anything
+        with stored_upload(file) as archive:
             if not zipfile.is_zipfile(archive):
                 raise HTTPException(400, "The upload is not a zip archive: zip the folder of DICOM files, and send the archive as file.")
             report, studies = import_into_studies(archive, store.folder, phases, LIMITS)
