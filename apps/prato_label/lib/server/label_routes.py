@@ -6,8 +6,6 @@ plain functions that run in worker threads.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,6 +21,7 @@ from lib.datastore.studies import StudiesDatastore
 from lib.server import checks
 from lib.server.checks import ADMIN, ANNOTATOR, USER
 from lib.server.downloads import content_disposition
+from lib.server.uploads import stored_upload
 from prato.evaluation.agreement import folder_agreement, label_diff, study_agreement
 from prato.labelling.doubts import about_phases
 from prato.labelling.versions import SavedVersion
@@ -46,11 +45,8 @@ def submit_label(
     app_instance().trainings.prepare()  # a training is likely to follow, and its process takes seconds to start
     if not isinstance(store, StudiesDatastore):
         return dict(stock.save_label(background_tasks, image, params, tag, label, user.username))
-    with tempfile.TemporaryDirectory() as folder:
-        upload = Path(folder) / "label"
-        with upload.open("wb") as file:
-            shutil.copyfileobj(label.file, file)
-        saved = store.submit_label(image, str(upload), tag or "final", sent)
+    with stored_upload(label) as path:
+        saved = store.submit_label(image, str(path), tag or "final", sent)
     if saved is None:
         return {"image": image, "label": image, "voxels": store.get_label_info(image, tag).get("voxels", {})}
     return _reply(image, saved)
