@@ -24,7 +24,7 @@ from lib.jobs.batch_order import BatchOrder
 from lib.jobs.training_queue import TrainingQueue
 from lib.server.install import install
 from lib.server.shutdown import is_ending
-from lib.server.uploads import UploadSessions
+from lib.server.uploads import UploadSessions, remove_abandoned_uploads
 from prato.models.registry import DEFAULT_MODEL
 from prato.retraining.round import TrainingOrder
 from prato_server.settings import load_settings
@@ -99,6 +99,7 @@ class PratoLabelApp(MONAILabelApp):
     def on_init_complete(self) -> None:
         super().on_init_complete()
         install()
+        remove_abandoned_uploads()
         for trainer in self._trainers.values():
             trainer.store.recover()
         Thread(target=self.warm_up, args=list(self._infers), name="warm-up", daemon=True).start()

@@ -23,10 +23,12 @@ from monailabel.utils.sessions import SessionInfo, Sessions
 from lib.datastore.studies import StudiesDatastore
 from lib.server import checks
 from lib.server.checks import ADMIN, ANNOTATOR, USER
-from prato.data.atomic import why_unwritable
+from prato.data.atomic import held, is_abandoned, why_unwritable
 from prato.data.studies import ENDINGS
 
 router = APIRouter()
+#: Of the names of folders that uploads lie in for as long as they are read.
+_PREFIX = "prato_upload_"
 
 
 @router.put("/datastore/", include_in_schema=False)
@@ -88,15 +90,27 @@ def create_session(
 @contextmanager
 def stored_upload(file: UploadFile) -> Iterator[Path]:
     """The content of ``file`` as a file of a plain name in a folder that is nobody else's and goes with the block."""
-    with tempfile.TemporaryDirectory(prefix="prato_") as folder:
+    with tempfile.TemporaryDirectory(prefix=_PREFIX) as folder, held(Path(folder)):
         path = Path(folder) / (file.filename or "volume.nii.gz")
         with path.open("wb") as stored:
             shutil.copyfileobj(file.file, stored)
         yield path
 
 
+def remove_abandoned_uploads() -> None:
+    """Remove the folders of :func:`stored_upload` that servers which were killed have left: they hold patients' images."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        if folder.is_dir() and is_abandoned(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 class UploadSessions(Sessions):
-    """MONAI Label's sessions, where one whose description was not written completely does not keep the server from starting."""
+    """MONAI Label's sessions, where one whose description was not written completely does not keep the server from starting, and those of
+    an earlier server end, too."""
+
+    def __bool__(self) -> bool:
+        """True: MONAI Label removes those that have expired where there are any, and knows only those that were used since it started."""
+        return True
 
     def get_session(self, session_id: str, update_ts: bool = True, fetch_cache: bool = True) -> SessionInfo | None:
         """The session, or None where there is none that can be used."""
@@ -110,7 +124,10 @@ class UploadSessions(Sessions):
         count, now = 0, time.time()
         for folder in [path for path in Path(self.store_path).glob("*") if path.is_dir()]:
             info = self.get_session(folder.name, update_ts=False, fetch_cache=False)
-            last_access, expiry = (info.last_access_ts, info.expiry) if info else (folder.stat().st_mtime, self.expiry)
+            try:
+                last_access, expiry = (info.last_access_ts, info.expiry) if info else (folder.stat().st_mtime, self.expiry)
+            except FileNotFoundError:  # somebody has ended it meanwhile
+                continue
             if last_access + expiry < now:
                 self.remove_session(folder.name)
                 count += 1

@@ -95,6 +95,20 @@ def hold(handle: int) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Let ``folder`` not count as abandoned for as long as the block lasts."""
+    if sys.platform == "win32":  # where no folder can be opened
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        hold(handle)
+        yield
+    finally:
+        os.close(handle)
+
+
 def is_abandoned(path: Path) -> bool:
     """Whether nobody holds the file or folder ``path`` any more; a link never is, nor is what cannot be told of."""
     if sys.platform == "win32":

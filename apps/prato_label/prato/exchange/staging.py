@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from prato.data.atomic import find_leftovers, hold, is_abandoned, make_folder, remove_abandoned, sync_folder, write_bytes
+from prato.data.atomic import find_leftovers, held, is_abandoned, make_folder, remove_abandoned, sync_folder, write_bytes
 from prato.data.studies import MANIFEST_NAME, Manifest, load_manifest, save_manifest
 from prato.labelling.files import read_if_exists
 
@@ -29,18 +29,15 @@ def staging_folder(target: Path) -> Iterator[Path]:
     make_folder(target)
     remove_abandoned_files(target)
     staged = Path(tempfile.mkdtemp(prefix=_PREFIX, suffix=".tmp", dir=target))
-    handle = os.open(staged, os.O_RDONLY)
     try:
-        hold(handle)
-        yield staged
+        with held(staged):
+            yield staged
     except BaseException:
         shutil.rmtree(staged, ignore_errors=True)
         with suppress(OSError):  # somebody else has put a file there meanwhile
             for place in missing:
                 place.rmdir()
         raise
-    finally:
-        os.close(handle)
     shutil.rmtree(staged, ignore_errors=True)
 
 

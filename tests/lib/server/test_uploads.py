@@ -1,0 +1,47 @@
+"""Uploaded images that are kept for a while."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from io import BytesIO
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from fastapi import UploadFile
+from monailabel.interfaces.app import MONAILabelApp
+
+from lib.server.uploads import UploadSessions, remove_abandoned_uploads, stored_upload
+
+
+def test_sessions_of_a_server_that_has_ended_end_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = {}
+    for name, expiry in (("soon", 100), ("later", 3000)):
+        image = tmp_path / f"{name}.nii"
+        image.write_bytes(b"")
+        ends[name] = Path(UploadSessions(str(tmp_path / "sessions")).add_session(str(image), expiry)[1].path)
+    (cut_short := tmp_path / "sessions" / "cut-short").mkdir()
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 1000)
+    app: Any = SimpleNamespace(_sessions=UploadSessions(str(tmp_path / "sessions")))
+    MONAILabelApp.cleanup_sessions(app)  # as every five minutes
+    assert (ends["soon"].exists(), ends["later"].exists(), cut_short.exists()) == (False, True, True)
+    monkeypatch.setattr(time, "time", lambda: now + 10_000)
+    MONAILabelApp.cleanup_sessions(app)
+    assert not list((tmp_path / "sessions").iterdir())
+
+
+def test_what_a_killed_server_has_left_of_uploads_is_removed_and_no_upload_that_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with stored_upload(UploadFile(BytesIO(b"an image"), filename="volume.nii")) as path:
+        left = tmp_path / f"{path.parent.name}_left"  # as a kill leaves it
+        left.mkdir()
+        (left / "volume.nii").write_bytes(b"an image")
+        (tmp_path / "prato_other").mkdir()
+        remove_abandoned_uploads()
+        assert path.read_bytes() == b"an image" and not left.exists() and (tmp_path / "prato_other").exists()
+    assert [each.name for each in tmp_path.iterdir()] == ["prato_other"]
