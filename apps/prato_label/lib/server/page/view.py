@@ -57,21 +57,20 @@ class StudyView:
             VolumeError: a phase cannot be read.
         """
         first, count = cine.phase(0), len(cine)
-        labelled = () if mask is None else tuple(t for t in range(count) if phase_of(mask, t).any())
+        masks = {} if mask is None else {t: drawn for t in range(count) if (drawn := phase_of(mask, t)).any()}
         heart = np.zeros(first.array.shape, bool)
-        for t in labelled:
-            heart |= phase_of(mask, t) > 0  # type: ignore[arg-type]
+        for drawn in masks.values():
+            heart |= drawn > 0
         montage = Montage.of(first, heart, count)
         window = grey_window(montage.cut(first.array))
         frames = tuple(montage.jpeg(cine.phase(t).array, window) for t in range(count))
-        contours = tuple(montage.contours(phase_of(mask, t)) for t in labelled)  # type: ignore[arg-type]
+        contours = tuple(montage.contours(drawn) for drawn in masks.values())
         down, right, axis = montage.view.axes
-        hearts = None
-        if labelled:
-            part = Box.around(montage.view.apply(heart)).in_plane.slices  # type: ignore[union-attr]
-            hearts = np.stack([montage.view.apply(phase_of(mask, t))[part] for t in labelled], -1)  # type: ignore[arg-type]
+        around, hearts = Box.around(montage.view.apply(heart)), None
+        if around is not None:
+            hearts = np.stack([montage.view.apply(drawn)[around.in_plane.slices] for drawn in masks.values()], -1)
         spacing = first.spacing[down], first.spacing[right], first.spacing[axis]
-        return cls(montage, first.array.shape[axis], spacing, cine.times_ms, frames, labelled, contours, hearts, first.warnings, fault)
+        return cls(montage, first.array.shape[axis], spacing, cine.times_ms, frames, tuple(masks), contours, hearts, first.warnings, fault)
 
     @property
     def nbytes(self) -> int:
