@@ -108,11 +108,9 @@ def test_the_next_study_has_a_score_and_a_reason(server: LiveServer, strategy: s
     assert other["score"] <= found["score"] or not in_time
     theirs = server.infer("prato_unetr", "a_ED").json["model_version"]
     assert server.post(f"/activelearning/{strategy}", {"seed": 1, "model": "prato_unetr"}).json["model_version"] == theirs != version
-    refused(
-        server.post(f"/activelearning/{strategy}", {"model": "unet"}),
-        404,
-        "There is no model 'unet' here: choose prato_overview_unet or",
-    )
+    unknown = server.post(f"/activelearning/{strategy}", {"model": "unet"})
+    refused(unknown, 404, "There is no model 'unet' here: choose prato_overview_unet or")
+    assert "prato_overview_unet_small" not in unknown.json["detail"]  # which is not installed
 
 
 def test_two_studies_of_one_patient_are_one_patient(server: LiveServer) -> None:

@@ -66,7 +66,8 @@ class AcquisitionStrategy(Strategy, Generic[Found]):
         model = request.get("model") or self._default
         live = self._predictors.get(model) if isinstance(model, str) else None
         if live is None:
-            raise HTTPException(404, f"There is no model {str(model)[:60]!r} here: choose {' or '.join(self._predictors)}.")
+            offered = [name for name, each in self._predictors.items() if each.version() is not None]
+            raise HTTPException(404, f"There is no model {str(model)[:60]!r} here: choose {' or '.join(offered)}.")
         version = live.version()
         if version is None:
             raise HTTPException(404, "There is no model to score the studies with yet: use the strategy random or first.")
