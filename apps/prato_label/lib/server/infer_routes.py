@@ -26,6 +26,7 @@ from lib.server.corrections import read_corrections
 from lib.server.errors import CLIENT_CLOSED_REQUEST
 from lib.server.study_routes import known_of
 from lib.server.uploads import stored_upload
+from lib.server.viewer import name_study
 from prato.models.registry import DEFAULT_MODEL
 from prato.runtime.cancel_token import CancelledError
 from prato_server.middleware import request_id
@@ -81,7 +82,7 @@ def run_inference(
     if label and not options.get("propagate"):
         raise HTTPException(400, "A mask was sent as label, which only propagate uses: leave it out, or send propagate.")
     if "image" in options or not (file or session_id):
-        image = options.pop("image", image)
+        image = name_study(app, options.pop("image", image), options)
         checks.require_image(app, image)
         _describe_heart(slot, app, image, options)
     drawn_on = options.pop("study", image)
