@@ -44,13 +44,13 @@ def test_what_the_stock_slicer_module_sends(live_server: LiveServer) -> None:
 def test_what_the_stock_ohif_plugin_sends(live_server: LiveServer) -> None:
     params = {
         **{"background": [], "LV cavity": [[20, 18, 2]], "restore_label_idx": False},
-        **{"result_extension": ".nrrd", "result_dtype": "uint16", "result_compress": False},
+        **{"result_extension": ".nrrd", "result_dtype": "uint8", "result_compress": False},
     }
     reply = live_server.infer("prato_swin_unetr", "heart_a", params, output="all")
     assert reply.status == 200, reply.json
     assert reply.json["box_source"] == "points"
     header = nrrd.read_header(io.BytesIO(reply.file or b""))
-    assert header["type"] in ("uint16", "unsigned short")
+    assert header["type"] in ("uint8", "unsigned char")
     assert header["space"] == "left-posterior-superior"
 
 

@@ -5,9 +5,11 @@ Everything but the images' origin is a studies folder's: labels, versions and jo
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,8 @@ from prato.labelling.records import UNKNOWN
 from prato.pacs.catalog import Catalog
 from prato.pacs.fetch import drop_abandoned, fetch_cine, find_labelled, has_other_images, make_room, note_opened
 from prato.pacs.outbox import Outbox
-from prato.pacs.web import Pacs, PacsError
+from prato.pacs.phase_series import find_phase_series, real_address, split_into_phases
+from prato.pacs.web import Answer, Pacs, PacsError
 from prato_server.settings import Settings, folder_for_pacs
 
 logger = logging.getLogger(__name__)
@@ -30,6 +33,15 @@ logger = logging.getLogger(__name__)
 _OWN = "pacs"
 #: Seconds until the PACS is asked again what it holds, and after a fault.
 _REFRESH_S, _AGAIN_S = 300.0, 20.0
+
+
+@contextmanager
+def _refusals(what: str = "") -> Iterator[None]:
+    """Turn a fault of the PACS in the block into an HTTPException, whose sentence ``what`` begins."""
+    try:
+        yield
+    except PacsError as error:
+        raise HTTPException(503 if error.is_general else 502, f"{what}{error}", {"Retry-After": "30"}) from error
 
 
 class PacsDatastore(StudiesDatastore):
@@ -67,6 +79,27 @@ class PacsDatastore(StudiesDatastore):
         """For the status page: what is wrong with the PACS (None: nothing), and the labels that it has not acknowledged."""
         return {"url": self._pacs.url, "fault": self._fault or self._outbox.fault, "waiting": self._outbox.waiting()}
 
+    def study_of_series(self, uid: str) -> tuple[str, int | None] | None:
+        """The study that a series is, by its UID, or that it is a phase of, and which; None where it is neither.
+
+        A series of the PACS counts where all images of the study are of it.
+        """
+        cines = self._catalog.cines().values()
+        if phase := find_phase_series(cines, uid):
+            return phase.cine.study, phase.phase
+        whole = [cine.study for cine in cines if {series for series, _ in cine.images} == {uid}]
+        return (whole[0], None) if len(whole) == 1 else None
+
+    def relay(self, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        """What the PACS answers a viewer, to which each phase of a cine is a series."""
+        parts = path.split("/")
+        cines = self._catalog.cines_of(parts[1]) if len(parts) > 1 else ()
+        with _refusals():
+            answer = self._pacs.relay(method, real_address(path, cines), query, headers, body)
+        if not cines or parts[2:] != ["metadata"] or answer.status != 200 or "json" not in answer.content_type:
+            return answer
+        return answer._replace(content=json.dumps(split_into_phases(json.loads(answer.content), cines)).encode())
+
     def _list_files(self, path: str, patterns: Iterable[str]) -> dict[str, str]:
         """Of images, those of the PACS too, wherever they are now."""
         files = super()._list_files(path, patterns)
@@ -103,8 +136,9 @@ class PacsDatastore(StudiesDatastore):
         """What is known of a study, as in any studies folder; nothing is fetched."""
         if image_id not in self._datastore.objects:
             return {}
-        image = self._datastore.objects[image_id].image
-        return {**image.info, "path": str(self.folder / f"{image_id}{image.ext}")}
+        image, cine = self._datastore.objects[image_id].image, self._catalog.cines().get(image_id)
+        found = {**image.info, "path": str(self.folder / f"{image_id}{image.ext}")}
+        return found if cine is None else {**found, "StudyInstanceUID": cine.study_instance_uid}  # by which OHIF opens the next study
 
     def _find_phases(self, study: str, ending: str) -> dict[str, Any] | None:
         """How many phases an image has, that is not here, its headers in the PACS say."""
@@ -132,11 +166,8 @@ class PacsDatastore(StudiesDatastore):
                 return
             if cine is None:
                 raise HTTPException(404, f"{study} is no longer in the PACS, and its image is not here.")
-            try:
+            with _refusals(f"{study} cannot be opened. "):
                 fetch_cine(self._pacs, cine, self.folder, self._scratch)
-            except PacsError as error:
-                status = 503 if error.is_general else 502
-                raise HTTPException(status, f"{study} cannot be opened. {error}", {"Retry-After": "30"}) from error
         make_room(self.folder, list(self._catalog.cines()), find_labelled(self.folder) | {study}, self._max_bytes)
 
     def _refresh_catalog(self) -> None:

@@ -26,6 +26,7 @@ from lib.server.corrections import read_corrections
 from lib.server.errors import CLIENT_CLOSED_REQUEST
 from lib.server.study_routes import known_of
 from lib.server.uploads import stored_upload
+from lib.server.viewer import name_study
 from prato.models.registry import DEFAULT_MODEL
 from prato.runtime.cancel_token import CancelledError
 from prato_server.middleware import request_id
@@ -76,7 +77,7 @@ def run_inference(
     if label and not options.get("propagate"):
         raise HTTPException(400, "A mask was sent as label, which only propagate uses: leave it out, or send propagate.")
     named = options.pop("image", image)
-    image = "" if file or session_id else named  # as in MONAI Label, whose client names an image in any case
+    image = "" if file or session_id else name_study(app, named, options)  # as in MONAI Label, whose client names an image in any case
     if session_id:
         checks.require_session(app, session_id)
     elif not file:

@@ -18,6 +18,7 @@ from lib.server import (
     stock_routes,
     study_routes,
     uploads,
+    viewer,
 )
 from lib.server.checks import report_unread
 from lib.server.shutdown import notice_signals
@@ -41,6 +42,7 @@ def install() -> None:
     stock_routes_before = list(table)
     for router in _ROUTERS:
         app.include_router(router, prefix=settings.MONAI_LABEL_API_STR, dependencies=[Depends(report_unread)])
+    app.include_router(viewer.router, prefix=settings.MONAI_LABEL_API_STR)
     table[:] = [*table[len(stock_routes_before) :], *stock_routes_before]  # the first route that matches answers
     if not any(guard.cls is RequestIdMiddleware for guard in app.user_middleware):  # the stock command, without serve.py's guards
         app.user_middleware[:0] = [Middleware(RequestIdMiddleware), Middleware(AddressMiddleware)]

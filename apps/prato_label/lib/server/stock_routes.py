@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
-import monailabel.endpoints
 from fastapi import APIRouter, Depends, Form, HTTPException, Query, Request
-from fastapi.responses import FileResponse, Response
+from fastapi.responses import Response
 from monailabel.config import settings
 from monailabel.endpoints import activelearning, datastore, logs, session
 from monailabel.endpoints.user.auth import User
@@ -28,7 +26,6 @@ router = APIRouter()
 CONTRACT = 3
 #: What strategies read, and what clients send along.
 _STRATEGY_PARAMETERS = {"strategy", "seed", "model", "client_id", "user", "annotator"}
-_OHIF = Path(monailabel.endpoints.__file__).parent / "static" / "ohif"
 
 
 @router.get("/info/")
@@ -148,25 +145,6 @@ async def gpu(user: User = ADMIN) -> Response:
     if not shutil.which("nvidia-smi"):
         raise HTTPException(404, "There is no nvidia-smi on this server: it has no GPU, or no driver for one.")
     return await logs.gpu_info(user)
-
-
-@router.get("/ohif/{path:path}", include_in_schema=False)
-def ohif(path: str, user: User = USER) -> FileResponse:
-    """The OHIF viewer."""
-    file = _OHIF / path
-    inside = os.path.isfile(file) and file.resolve().is_relative_to(_OHIF.resolve())  # pathlib's own would raise over a long name
-    return FileResponse(file if inside else _OHIF / "index.html")
-
-
-@router.api_route("/proxy/dicom/{path:path}", methods=["GET", "POST"], include_in_schema=False)
-async def dicomweb(request: Request, path: str, user: User = USER) -> Response:
-    """The DICOMweb server behind this one, where the studies are on one."""
-    if not app_instance().studies.startswith(("http://", "https://")):
-        raise HTTPException(404, "The studies here are files, not on a DICOMweb server: there is no server to pass the request on to.")
-    from monailabel.endpoints import proxy
-
-    kind, _, rest = path.partition("/")
-    return await (proxy.proxy_dicom(request, kind, rest) if kind in ("wado", "qido", "stow") else proxy.proxy_dicom(request, "", path))
 
 
 @router.post("/reload", include_in_schema=False)

@@ -76,6 +76,12 @@ class Catalog:
         with self._lock:
             return {cine.study: cine for known in self._known.values() for cine in known.cines}
 
+    def cines_of(self, study_instance_uid: str) -> tuple[RemoteCine, ...]:
+        """Those of one examination."""
+        with self._lock:
+            known = self._known.get(study_instance_uid)
+        return known.cines if known is not None else ()
+
     def refresh(self) -> bool:
         """Ask the PACS what there is, and look at what is new; whether the cines are others now.
 

@@ -7,7 +7,8 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import requests
 import urllib3
@@ -46,6 +47,14 @@ class PacsError(OSError):
 
 class GoneError(PacsError):
     """It does not hold the image that it was asked for."""
+
+
+class Answer(NamedTuple):
+    """Of an HTTP service: the status, and the content with its media type."""
+
+    status: int
+    content_type: str
+    content: bytes
 
 
 class _BoundedSession(requests.Session):
@@ -184,6 +193,22 @@ class Pacs:
             stored = [str(item.ReferencedSOPInstanceUID) for item in reply.get("ReferencedSOPSequence") or ()]
             if uid not in stored:
                 raise ValueError("no acknowledgement")
+
+    def relay(self, method: str, path: str, query: str = "", headers: Mapping[str, str] | None = None, body: bytes = b"") -> Answer:
+        """What it answers to a viewer's request, whatever that is; only what it says of the credentials, no viewer could understand.
+
+        Args:
+            path, query: below the service's address; body: of a POST.
+        """
+        # nothing in a path may lead out of the service, which requests would let dots do, also encoded ones
+        if {".", ".."} & {*path.split("/")}:
+            return Answer(404, "", b"")
+        address = f"{self.url}/{quote(path, safe='/')}" + (f"?{query}" if query else "")
+        with self._sentences("an answer to a viewer's request"):
+            response = self._session.request(method, address, headers=dict(headers or {}), data=body)
+            if response.status_code in (401, 403):
+                response.raise_for_status()
+            return Answer(response.status_code, response.headers.get("Content-Type", ""), response.content)
 
     @contextmanager
     def _sentences(self, wanted: str, is_of_image: bool = False) -> Iterator[None]:
