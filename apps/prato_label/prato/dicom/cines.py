@@ -84,10 +84,9 @@ def _place(stack: Stack) -> tuple[int, str, tuple[float, ...]]:
 def _put_in_order(stack: Stack, copies: int) -> OrderedCine:
     """As ``put_in_order``, with a note of the ``copies`` of its images that were left out."""
     said = "1 image occurs twice and is used once." if copies == 1 else f"{copies} images occur twice and are used once."
-    cine = put_in_order(replace(stack, notes=(*stack.notes, said)) if copies else stack)
-    if len({_identify(frame) for frames in cine.frames for frame in frames}) > 1:
+    if len({identify(frame) for frame in stack.frames}) > 1:
         raise DicomError("its images name several patients, so that it is not known whose heart this is")
-    return cine
+    return put_in_order(replace(stack, notes=(*stack.notes, said)) if copies else stack)
 
 
 def is_copy(cine: OrderedCine, other: OrderedCine) -> bool:
@@ -118,11 +117,11 @@ def study_names(stacks: Sequence[Stack], keep_identity: bool) -> list[tuple[str,
 def _names(stack: Stack, keep_identity: bool) -> tuple[str, str]:
     first = stack.frame
     number, _, name, _ = first.patient
-    patient = file_name(number or name or first.study) if keep_identity else f"p{pseudonym(*_identify(first))}"
+    patient = file_name(number or name or first.study) if keep_identity else f"p{pseudonym(*identify(first))}"
     return patient, f"{patient}_{pseudonym(first.study)}"
 
 
-def _identify(frame: Frame) -> tuple[str, ...]:
+def identify(frame: Frame) -> tuple[str, ...]:
     """Who was examined, by the best that the file says."""
     number, issuer, name, birth = frame.patient
     return (number, issuer) if number else (name, birth) if name else (frame.study,)
