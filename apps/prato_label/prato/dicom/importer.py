@@ -23,7 +23,7 @@ from prato.dicom.headers import Frame, read_frames
 from prato.dicom.identity import pseudonym
 from prato.dicom.known_cines import load_known_cines
 from prato.dicom.pixels import read_pixels
-from prato.dicom.sidecar import sidecar_bytes
+from prato.dicom.sidecar import is_sidecar_of, sidecar_bytes
 from prato.dicom.stacks import LeftOut
 
 SOURCE = "DICOM"
@@ -239,8 +239,8 @@ def write_cine(found: FoundCine, folder: Path, phases: Phases = "none", keep_ide
             phase: Literal["ED", "ES"] | None = None if phases == "all" else "ES" if t == end_systole else "ED"
             entries[folder / PHASES][name] = Study(patient=patient, frame=t + 1, phase=phase, guessed=True if phase else None)
             contents[folder / PHASES / f"{name}.nii.gz"] = nifti_bytes(array[..., t], cine.affine)
-    contents[folder / f"{study}_4d.json"] = sidecar_bytes(cine, patient, study, list(cine.notes), keep_identity)
-    changed = {path: raw for path, raw in contents.items() if unzipped(path) != raw}
+    contents[folder / f"{study}_4d.json"] = sidecar_bytes(cine, array, patient, study, list(cine.notes), keep_identity)
+    changed = {path: raw for path, raw in contents.items() if unzipped(path) != raw and not is_sidecar_of(path, raw)}
     for path in changed:
         if path.exists():
             raise DicomError(f"{path.name} already exists with other content: move it away, or choose another folder")
