@@ -62,7 +62,7 @@ def test_the_first_page_lists_every_route(live_server: LiveServer) -> None:
     listed = set(re.findall(r"`((?:GET|HEAD|POST|PUT|DELETE) [^`? ]+)`", PAGES["README"].split("## All requests", 1)[1]))
     routes = {
         f"{method.upper()} {path}"
-        for path, methods in requests.get(f"{live_server.url}/openapi.json", timeout=60).json()["paths"].items()
+        for path, methods in requests.get(f"{live_server.url}/openapi.json", timeout=200).json()["paths"].items()
         for method in methods
     }
     closed = {route for route in routes if "/scoring/" in route or "/wsi" in route}

@@ -42,7 +42,7 @@ class ClickReplies:
 
     def correct(self, model: str, study: str, params: dict[str, Any]) -> dict[str, Any]:
         self._record("click", model, study, params)  # type: ignore[attr-defined]
-        self.click_gate.wait(5)
+        self.click_gate.wait(200)
         assert params["done"] == len(params["clicks"]) - 1
         mask, certain = decode(params["previous"]), decode(params["certain"]) if "certain" in params else None
         refined, box = refine(mask, params["clicks"][-1], certain)

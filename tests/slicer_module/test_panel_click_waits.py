@@ -135,7 +135,7 @@ def test_clicks_are_answered_in_the_phase_that_they_were_made_in(cine_driver: Ci
 def test_clicks_that_wait_are_made_in_what_a_prediction_brings(driver: FakeServerDriver, monkeypatch: pytest.MonkeyPatch) -> None:
     before = segmented(driver)
     gate, infer = threading.Event(), driver.server.infer
-    monkeypatch.setattr(driver.server, "infer", lambda *request: (gate.wait(5), infer(*request))[1])
+    monkeypatch.setattr(driver.server, "infer", lambda *request: (gate.wait(200), infer(*request))[1])
     start(driver, 1)
     driver.ui.runButton.click()
     click_on(driver, (3, 3, 0), (20, 3, 0), wait=False)

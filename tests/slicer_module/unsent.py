@@ -69,7 +69,7 @@ def slow(driver: Any, request: str, button: str) -> Iterator[None]:
     gate, reply = threading.Event(), getattr(driver.server, request)
 
     def wait(*arguments: Any) -> Any:
-        gate.wait(20)
+        gate.wait(200)
         return reply(*arguments)
 
     setattr(driver.server, request, wait)

@@ -112,14 +112,14 @@ def test_a_pacs_is_asked_again_once_its_folder_is_back(tmp_path: Path, monkeypat
 
     def refresh(catalog: Catalog) -> bool:
         asked.set()
-        assert may_go_on.wait(60)  # the folder is moved while the PACS is asked
+        assert may_go_on.wait(200)  # the folder is moved while the PACS is asked
         catalog._remember(Examination(study_instance_uid="1.2", series={}, cines=()))
         raise PacsError("The PACS cannot be reached.", True)
 
     monkeypatch.setattr(Catalog, "refresh", refresh)
     store = PacsDatastore("http://127.0.0.1:9/nowhere", load_settings(), {})
     try:
-        assert asked.wait(60)
+        assert asked.wait(200)
         os.rename(store.folder, tmp_path / "away")
         may_go_on.set()
         wait_until(lambda: "is missing" in str(store.pacs_state()["fault"]))

@@ -150,7 +150,7 @@ def test_a_series_in_which_all_was_acquired_twice_is_two_cines_where_it_says_whe
     for ds in images:
         del ds.AcquisitionTime
     report = import_dicom(save(tmp_path / "unknown", images), tmp_path / "out2")
-    assert report.imported == [] and "2 images for each time" in report.left_out[0]
+    assert report.imported == [] and "2 different images for each time" in report.left_out[0]
 
 
 def test_half_of_a_cine_under_stress_replaces_nothing_of_it(tmp_path: Path) -> None:

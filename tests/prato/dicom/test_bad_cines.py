@@ -109,10 +109,12 @@ CASES: dict[str, tuple[Callable[[], list[FileDataset]], str]] = {
         lambda: [
             *SCAN.images(),
             *changed(
-                [set_uid(ds, 1) for ds in SCAN.images()], lambda n: True, lambda ds: setattr(ds, "InstanceNumber", ds.InstanceNumber + 100)
+                [set_uid(ds, 1) for ds in replace(SCAN, number=2).images()],
+                lambda n: True,
+                lambda ds: set_tags(InstanceNumber=ds.InstanceNumber + 100, SeriesInstanceUID=uid("study", 1), SeriesNumber=1)(ds),
             ),
         ],
-        "2 images for each time",
+        "2 different images for each time",
     ),
     "echoes": (lambda: changed(SCAN.images(), lambda n: True, lambda ds: setattr(ds, "EchoTime", ds.InstanceNumber)), "several echo times"),
     "inversions": (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import nibabel as nib
@@ -32,6 +33,49 @@ def compressed(images: list[FileDataset]) -> list[FileDataset]:
     for ds in images:
         ds.compress(pydicom.uid.RLELossless)
     return images
+
+
+def counted_on(images: list[FileDataset], by: int = 1000) -> list[FileDataset]:
+    for ds in images:
+        ds.InstanceNumber += by
+    return images
+
+
+def untimed(images: list[FileDataset]) -> list[FileDataset]:
+    for ds in images:
+        ds.TriggerTime = 0
+    return images
+
+
+@pytest.mark.parametrize("counted", [True, False], ids=["counted on", "counted by turns"])
+@pytest.mark.parametrize("make", [SCAN.images, lambda: untimed(SCAN.images())], ids=["timed", "untimed"])
+@pytest.mark.parametrize("times", [2, 3])
+def test_a_series_that_has_all_images_again_under_other_numbers_is_one_cine(
+    tmp_path: Path, make: Callable[[], list[FileDataset]], counted: bool, times: int
+) -> None:
+    images = [*make(), *(ds for n in range(1, times) for ds in counted_on(renamed(make(), f"copy {n}"), 1000 * n))]
+    if not counted:
+        for n, ds in enumerate(sorted(images, key=lambda ds: (ds.InstanceNumber % 1000, ds.InstanceNumber))):
+            ds.InstanceNumber = n + 1
+    report = import_dicom(save(tmp_path / "in", images), tmp_path / "out")
+    check(SCAN, report, tmp_path / "out")
+    assert f"{40 * (times - 1)} images occur twice and are used once." in report.imported[0].notes
+
+
+def test_single_images_that_are_there_again_under_other_numbers_are_left_out(tmp_path: Path) -> None:
+    again = counted_on(renamed(SCAN.images()[::3], "again"))
+    report = import_dicom(save(tmp_path / "in", [*SCAN.images(), *again]), tmp_path / "out")
+    check(SCAN, report, tmp_path / "out")
+    assert "14 images occur twice and are used once." in report.imported[0].notes
+
+
+def test_phases_that_look_alike_and_have_no_times_are_all_kept(tmp_path: Path) -> None:
+    images = untimed(replace(SCAN, phases=16).images())
+    for ds, after in pairwise(images):
+        if ds.InstanceNumber % 16 == 7:
+            after.PixelData = ds.PixelData
+    [cine] = import_dicom(save(tmp_path / "in", images), tmp_path / "out").imported
+    assert cine.phases == 16
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import zipfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import nibabel as nib
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 
 from prato.data.cine import read_cine
 from prato.data.studies import load_manifest, save_manifest
-from prato.dicom.find import LIMITS
+from prato.dicom.find import LIMITS, DicomError
 from prato.dicom.importer import Phases, import_dicom
 from prato.dicom.studies import import_into_studies
 from tests.prato.dicom.scans import Scan, check, decoys, only, record_of, save, uid
@@ -248,3 +250,21 @@ def test_the_same_archive_again_leaves_what_was_entered_meanwhile(tmp_path: Path
                 assert manifest.studies[name] == entered
             manifest.studies[name] = entered
             save_manifest(folder, manifest)
+
+
+@pytest.mark.parametrize("is_server", [False, True], ids=["command", "server"])
+def test_a_sidecar_that_was_written_before_it_had_hashes_stays_as_it_is(tmp_path: Path, is_server: bool) -> None:
+    source, target = save(tmp_path / "in", Scan().images()), tmp_path / "out"
+    import_dicom(source, target)
+    [path] = target.glob("*_4d.json")
+    content = json.loads(path.read_text(encoding="utf-8"))
+    assert len(content.pop("voxels_sha256")) == Scan().phases
+    path.write_text(json.dumps(content), encoding="utf-8")
+    before = path.read_bytes()
+    again = import_into_studies(source, target, "none", LIMITS)[0] if is_server else import_dicom(source, target)
+    assert not again.refused and not again.imported[0].is_new and path.read_bytes() == before
+    content["rr_interval_ms"] = 1.0
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(DicomError, match="already exists with other content") if is_server else nullcontext():
+        again = import_into_studies(source, target, "none", LIMITS)[0] if is_server else import_dicom(source, target)
+        assert "already exists with other content" in again.refused[0]

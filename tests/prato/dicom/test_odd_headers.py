@@ -88,6 +88,28 @@ def test_a_cine_of_two_people_without_numbers_is_nobodys(tmp_path: Path) -> None
     assert not report.imported and "its images name several patients" in report.refused[0]
 
 
+def test_a_series_of_two_people_under_the_same_uids_says_so(tmp_path: Path) -> None:
+    other = changed(replace(SCAN, number=2, patient="another").images(), set_tags(SeriesInstanceUID=uid("study", 1), SeriesNumber=1))
+    report = import_dicom(save(tmp_path / "in", [*SCAN.images(), *other]), tmp_path / "out")
+    assert not report.imported and "its images name several patients" in report.refused[0]
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize(
+    ("number", "name", "is_told"),
+    [("ANON", "", True), ("0000", "ANON", True), ("", "Anonymous", True), ("", "", False), ("P-007", "ANON", False)],
+)
+def test_examinations_without_a_number_that_count_as_those_of_one_patient_are_told(
+    tmp_path: Path, number: str, name: str, is_told: bool, at_once: bool
+) -> None:
+    tags = set_tags(PatientID=number, PatientName=name, PatientBirthDate="")
+    studies = [changed(Scan(n, study=f"study {n}", phases=6, slices=3).images(), tags) for n in (1, 2)]
+    imports = [[*studies[0], *studies[1]]] if at_once else studies
+    reports = [import_dicom(save(tmp_path / f"in{n}", images), tmp_path / "out") for n, images in enumerate(imports)]
+    assert sum(len(report.imported) for report in reports) == 2 and not (reports[0].warnings and not at_once)
+    assert ["has 2 examinations and, instead of a patient number" in line for line in reports[-1].warnings] == [True] * is_told
+
+
 @pytest.mark.parametrize(
     ("other", "words"),
     [

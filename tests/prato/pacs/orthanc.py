@@ -69,7 +69,7 @@ class Orthanc:
             self._process = None
 
     def rest(self, method: str, path: str, **options: Any) -> Any:
-        response = requests.request(method, f"http://127.0.0.1:{self.port}{path}", auth=(USER, PASSWORD), timeout=30, **options)
+        response = requests.request(method, f"http://127.0.0.1:{self.port}{path}", auth=(USER, PASSWORD), timeout=200, **options)
         response.raise_for_status()
         return response.json()
 

@@ -151,6 +151,22 @@ def test_every_call_ends_in_a_sentence(name: str, monkeypatch: pytest.MonkeyPatc
     assert SECRET not in caplog.text
 
 
+def test_a_connection_that_is_ended_while_it_is_used_again_costs_nothing() -> None:
+    """As by Orthanc, which ends those that were idle for a second: only bad luck and a busy machine make both happen at once."""
+    known: list[object] = []
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.protocol_version, handler.close_connection = "HTTP/1.1", handler.client_address in known
+        known.append(handler.client_address)
+        if not handler.close_connection:
+            reply(200, b"[]")(handler)
+
+    with served(answer) as url:
+        pacs = Pacs(url)
+        assert [pacs.search_series({}) for _ in range(2)] == [([], True)] * 2
+    assert [known.count(one) for one in dict.fromkeys(known)] == [2, 1]
+
+
 @pytest.mark.parametrize("status", [200, 409])
 def test_a_full_pacs_that_says_so_in_its_reply(status: int) -> None:
     with served(reply(status, json.dumps(FULL).encode())) as url, pytest.raises(PacsError, match="is full: free some space there"):

@@ -276,7 +276,7 @@ def test_the_outbox_tries_again_by_itself(
     orthanc.start()
     wait_until(lambda: outbox.fault is None and not outbox.waiting())
     outbox.stop()
-    thread.join(30)
+    thread.join(200)
     assert len(orthanc.segmentations()) == 2
 
 

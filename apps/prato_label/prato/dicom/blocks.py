@@ -180,8 +180,8 @@ def _why_not_one_beat(frames: Sequence[Frame]) -> str | None:
     repeated = set(Counter(triggers).values())
     if len(set(triggers)) >= MIN_PHASES and len(triggers) == len(frames) and min(repeated) > 1 and len(repeated) == 1:
         instances = [(frame.trigger_ms, frame.instance_number) for frame in frames]
-        if len(set(instances)) == len(instances):  # else the same image was sent again
-            return f"{min(repeated)} images for each time"
+        if len(set(instances)) == len(instances):  # else two are in one place, which is told where the cine is refused
+            return f"{min(repeated)} different images for each time"
     # one image of each heartbeat, at nearly the same time after the R wave, now a little later, now a little earlier
     if not span < _ONE_TIME * beat_of(frames):
         return None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from prato.dicom.choose import choose_short_axis
+from prato.dicom.copies import drop_copies
 from prato.dicom.find import DicomError
 from prato.dicom.headers import Frame
 from prato.dicom.identity import file_name, pseudonym
@@ -47,14 +48,19 @@ def find_cines(series: Sequence[Iterable[Frame]], keep_identity: bool = False) -
     Args:
         keep_identity: name the patient by their number, not by a pseudonym.
     """
-    stacks, left_out = find_stacks(series)
+    kept, copies = [], Counter[str]()
+    for frames in series:
+        own, count = drop_copies(frames)
+        kept.append(own)
+        copies[own[0].series] += count
+    stacks, left_out = find_stacks(kept)
     chosen, others, warnings = choose_short_axis(stacks)
     found = FoundCines(left_out=left_out + others, warnings=warnings)
     ordered: list[tuple[Stack, OrderedCine | None]] = []
     for stack in sorted(chosen, key=_place):
         cine = None
         try:
-            cine = _put_in_order(stack)
+            cine = _put_in_order(stack, sum(copies[uid] for uid in {frame.series for frame in stack.frames}))
         except DicomError as error:
             found.refused.append(f"{stack.label}: {error}.")
         original = next((other for other, before in ordered if cine is not None and before is not None and is_copy(cine, before)), None)
@@ -75,11 +81,12 @@ def _place(stack: Stack) -> tuple[int, str, tuple[float, ...]]:
     return stack.frame.series_number or 0, stack.frame.series, min(frame.position for frame in stack.frames)
 
 
-def _put_in_order(stack: Stack) -> OrderedCine:
-    cine = put_in_order(stack)
-    if len({_identify(frame) for frames in cine.frames for frame in frames}) > 1:
+def _put_in_order(stack: Stack, copies: int) -> OrderedCine:
+    """As ``put_in_order``, with a note of the ``copies`` of its images that were left out."""
+    said = "1 image occurs twice and is used once." if copies == 1 else f"{copies} images occur twice and are used once."
+    if len({identify(frame) for frame in stack.frames}) > 1:
         raise DicomError("its images name several patients, so that it is not known whose heart this is")
-    return cine
+    return put_in_order(replace(stack, notes=(*stack.notes, said)) if copies else stack)
 
 
 def is_copy(cine: OrderedCine, other: OrderedCine) -> bool:
@@ -110,11 +117,11 @@ def study_names(stacks: Sequence[Stack], keep_identity: bool) -> list[tuple[str,
 def _names(stack: Stack, keep_identity: bool) -> tuple[str, str]:
     first = stack.frame
     number, _, name, _ = first.patient
-    patient = file_name(number or name or first.study) if keep_identity else f"p{pseudonym(*_identify(first))}"
+    patient = file_name(number or name or first.study) if keep_identity else f"p{pseudonym(*identify(first))}"
     return patient, f"{patient}_{pseudonym(first.study)}"
 
 
-def _identify(frame: Frame) -> tuple[str, ...]:
+def identify(frame: Frame) -> tuple[str, ...]:
     """Who was examined, by the best that the file says."""
     number, issuer, name, birth = frame.patient
     return (number, issuer) if number else (name, birth) if name else (frame.study,)

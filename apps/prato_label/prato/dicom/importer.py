@@ -16,14 +16,14 @@ from prato.data.cine import cine_bytes
 from prato.data.nifti import gzip_bytes, nifti_bytes, unzipped
 from prato.data.studies import Manifest, ManifestError, Study, load_manifest, save_manifest
 from prato.dicom.blocks import by_series
-from prato.dicom.cines import FoundCine, find_cines
+from prato.dicom.cines import FoundCine, find_cines, identify
 from prato.dicom.end_systole import guess_end_systole
 from prato.dicom.find import LIMITS, UNREADABLE, ArchiveLimits, DicomError, SourceFile, open_source
 from prato.dicom.headers import Frame, read_frames
 from prato.dicom.identity import pseudonym
 from prato.dicom.known_cines import load_known_cines
 from prato.dicom.pixels import read_pixels
-from prato.dicom.sidecar import sidecar_bytes
+from prato.dicom.sidecar import is_sidecar_of, sidecar_bytes
 from prato.dicom.stacks import LeftOut
 
 SOURCE = "DICOM"
@@ -96,7 +96,7 @@ def import_dicom(
         frames = _read_all(files, report, progress)
         if not frames and not report.left_out:
             raise DicomError(f"{source} holds no DICOM files.")
-        report.warnings += _shared_numbers(frames)
+        report.warnings += [*_shared_numbers(frames), *_unnumbered(frames, _open_manifest(folder))]
         studies: dict[str, list[list[Frame]]] = defaultdict(list)
         for key, own in by_series(frames).items():
             studies[key[0]].append(own)
@@ -171,6 +171,22 @@ def _shared_numbers(frames: Iterable[Frame]) -> Iterable[str]:
             yield f"p{pseudonym(*patient)} has {count} {what}: all who have this patient number count as one patient."
 
 
+def _unnumbered(frames: Iterable[Frame], there: Manifest) -> Iterable[str]:
+    """A sentence for everybody with several examinations, in ``frames`` or ``there``, and no number that tells people apart."""
+    examinations: dict[str, set[str]] = defaultdict(set)
+    for who, study in sorted({(identify(frame), frame.study) for frame in frames if not re.search("[1-9]", frame.patient[0])}):
+        examinations[f"p{pseudonym(*who)}"].add(pseudonym(study))
+    for name, entry in there.studies.items():
+        if entry.patient in examinations:
+            examinations[entry.patient].add(name.removeprefix(f"{entry.patient}_").split("_")[0])
+    for patient, own in examinations.items():
+        if len(own) > 1:
+            yield (
+                f"{patient} has {len(own)} examinations and, instead of a patient number, nothing or a word: they count as those of one "
+                "patient. If they are of several, give each a number, and import them into another folder."
+            )
+
+
 def _read(file: SourceFile) -> list[Frame]:
     try:
         frames = read_frames(file)
@@ -223,8 +239,8 @@ def write_cine(found: FoundCine, folder: Path, phases: Phases = "none", keep_ide
             phase: Literal["ED", "ES"] | None = None if phases == "all" else "ES" if t == end_systole else "ED"
             entries[folder / PHASES][name] = Study(patient=patient, frame=t + 1, phase=phase, guessed=True if phase else None)
             contents[folder / PHASES / f"{name}.nii.gz"] = nifti_bytes(array[..., t], cine.affine)
-    contents[folder / f"{study}_4d.json"] = sidecar_bytes(cine, patient, study, list(cine.notes), keep_identity)
-    changed = {path: raw for path, raw in contents.items() if unzipped(path) != raw}
+    contents[folder / f"{study}_4d.json"] = sidecar_bytes(cine, array, patient, study, list(cine.notes), keep_identity)
+    changed = {path: raw for path, raw in contents.items() if unzipped(path) != raw and not is_sidecar_of(path, raw)}
     for path in changed:
         if path.exists():
             raise DicomError(f"{path.name} already exists with other content: move it away, or choose another folder")

@@ -11,7 +11,6 @@ import numpy as np
 from prato.dicom.blocks import SAME_SLICE_MM, reference_of
 from prato.dicom.find import DicomError
 from prato.dicom.headers import Frame
-from prato.dicom.pixels import read_frame
 from prato.dicom.stacks import Stack, is_regular
 
 #: What phases may be sorted by, the best first: DICOM's name, and where the record has it.
@@ -76,7 +75,7 @@ def put_in_order(stack: Stack) -> OrderedCine:
     slices = list(stack.slices.values())
     _note_series(slices, notes)
     _check_references(slices, notes)
-    slices = _drop_copies(slices, notes)
+    _check_places(slices)
     _check_counts([len(frames) for frames in slices])
     order, key = _choose_order(slices, notes)
     rows = tuple(tuple(sorted(frames, key=lambda frame: key(frame) or 0.0)) for frames in slices)
@@ -119,25 +118,15 @@ def _check_references(slices: list[tuple[Frame, ...]], notes: list[str]) -> None
         notes.append(f"The images name {len(named)} frames of reference, several for one slice: they are taken to lie in one.")
 
 
-def _drop_copies(slices: list[tuple[Frame, ...]], notes: list[str]) -> list[tuple[Frame, ...]]:
-    """One of each image that is there twice under two names; two different ones in one place are refused."""
-    kept, dropped = [], 0
+def _check_places(slices: list[tuple[Frame, ...]]) -> None:
+    """Refuse two images that say to be the same one; copies were left out before."""
     for n, frames in enumerate(slices):
         own: dict[tuple[float | None, int | None, int | None], Frame] = {}
         for frame in frames:
             key = (frame.trigger_ms, frame.temporal_index, frame.instance_number)
-            if key == (None, None, None):
-                key = (None, None, -1 - len(own))
-            if key not in own:
-                own[key] = frame
-            elif not np.array_equal(read_frame(own[key]), read_frame(frame)):
+            if key in own and key != (None, None, None):
                 raise DicomError(f"two different images are phase {len(own)} of slice {n + 1} ({own[key].file.name} and {frame.file.name})")
-            else:
-                dropped += 1
-        kept.append(tuple(own.values()))
-    if dropped:
-        notes.append("1 image occurs twice and is used once." if dropped == 1 else f"{dropped} images occur twice and are used once.")
-    return kept
+            own[key] = frame
 
 
 def _check_counts(counts: list[int]) -> None:

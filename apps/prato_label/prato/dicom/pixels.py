@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import warnings
 from collections import defaultdict
@@ -63,6 +64,23 @@ def read_frame(frame: Frame) -> np.ndarray:
         DicomError: as ``read_pixels``.
     """
     return np.asarray(_decode(frame)[0][frame.number])
+
+
+def hash_pixels(frames: Sequence[Frame]) -> list[bytes]:
+    """Of each frame, what only frames with the same pixels have; those that cannot be read are like none."""
+    places: dict[SourceFile, list[int]] = defaultdict(list)
+    for n, frame in enumerate(frames):
+        places[frame.file].append(n)
+    found = [str(n).encode() for n in range(len(frames))]
+    for own in places.values():
+        try:
+            images, total = _decode(frames[own[0]])
+        except DicomError:  # whoever reads it is told
+            continue
+        for n in own:
+            scale = repr((images.shape[1:], frames[n].rescale, total)).encode()
+            found[n] = hashlib.sha256(scale + images[frames[n].number].astype("<i8").tobytes()).digest()
+    return found
 
 
 def _decode(frame: Frame) -> tuple[np.ndarray, int | None]:

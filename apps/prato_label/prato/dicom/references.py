@@ -55,6 +55,8 @@ class CineReference(BaseModel):
     slices: int = Field(gt=0)
     affine_ras_mm: list[list[float]]
     dicom: DicomOrigin
+    #: Of each phase, as ``prato.dicom.sidecar.hash_phases``; cines that were imported by older versions have none.
+    voxels_sha256: list[str] | None = None
 
     @model_validator(mode="after")
     def _check_sizes(self) -> CineReference:
@@ -66,6 +68,8 @@ class CineReference(BaseModel):
             raise ValueError("it does not have one instance per slice and phase")
         if len(origin.image_position_patient) != self.slices or len(origin.series_of_slice) != self.slices:
             raise ValueError("it does not have one position per slice")
+        if self.voxels_sha256 is not None and len(self.voxels_sha256) != self.phases:
+            raise ValueError("it does not have one hash per phase")
         series = [origin.series_of_slice, *(origin.series_of_image or ())]
         if not all(0 <= n < len(origin.series_instance_uids) for own in series for n in own):
             raise ValueError("a slice is of a series that it does not list")

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from prato.dicom.blocks import MIN_PHASES, ONE_PHASE, Block, angle_between, normal_of, split_series, tell_repeats, why_no_cine
 from prato.dicom.headers import Frame
+from prato.dicom.parts import join_parts
 from prato.dicom.single_phases import join_phases
 from prato.dicom.single_slices import acquisitions, join_small, lies_next_to, slices_of
 from prato.dicom.stacks import MIN_SLICES, LeftOut, Stack, fit, is_regular, overlap
@@ -24,7 +25,7 @@ def find_stacks(series: Sequence[Iterable[Frame]]) -> tuple[list[Stack], list[Le
     single: list[Block] = []
     few: list[Block] = []
     found: list[list[Block]] = []
-    split = [split_series(frames) for frames in series]
+    split = join_parts([split_series(frames) for frames in series])
     every = [block for blocks in split for block in blocks]
     for blocks in split:
         cines = []

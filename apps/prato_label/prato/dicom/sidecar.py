@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -32,8 +33,8 @@ IDENTITY = (
 )
 
 
-def sidecar_bytes(cine: OrderedCine, patient: str, study: str, notes: list[str], keep_identity: bool) -> bytes:
-    """The JSON file; docs/dicom.md says what each field is. The same cine always gives the same bytes."""
+def sidecar_bytes(cine: OrderedCine, array: np.ndarray, patient: str, study: str, notes: list[str], keep_identity: bool) -> bytes:
+    """The JSON file of a cine, ``array`` (X, Y, Z, T); docs/dicom.md says what each field is. The same cine gives the same bytes."""
     first = cine.frames[0][0]
     content: dict[str, Any] = {
         "schema": SCHEMA,
@@ -50,10 +51,25 @@ def sidecar_bytes(cine: OrderedCine, patient: str, study: str, notes: list[str],
         "lossy": any(frame.is_lossy for frames in cine.frames for frame in frames),
         "notes": notes,
         "dicom": _dicom(cine, first),
+        "voxels_sha256": hash_phases(array),
     }
     if keep_identity:
         content["identity"] = _identity(first)
     return (_dump(content, depth=2) + "\n").encode("utf-8", "replace")
+
+
+def hash_phases(array: np.ndarray) -> list[str]:
+    """Of each phase of ``array`` (X, Y, Z, T), digits that the same values have in any type."""
+    return [hashlib.sha256(array[..., t].astype("<f8").tobytes(order="F")).hexdigest()[:16] for t in range(array.shape[3])]
+
+
+def is_sidecar_of(path: Path, raw: bytes) -> bool:
+    """Whether ``path`` holds the sidecar ``raw``, be it as it was written before sidecars had hashes of voxels."""
+    try:
+        there, new = json.loads(path.read_bytes()), json.loads(raw)
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(there, dict) and there == {name: value for name, value in new.items() if name in there or name != "voxels_sha256"}
 
 
 def remove_sidecar(image: Path) -> None:

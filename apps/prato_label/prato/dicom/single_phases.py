@@ -31,7 +31,7 @@ def join_phases(single: Iterable[Block], left_out: list[LeftOut]) -> list[Block]
     alike: dict[tuple[object, ...], list[list[Block]]] = defaultdict(list)
     for block in blocks:
         named = {frame.frame_of_reference for frame in block.frames if images[frame.frame_of_reference] > 1} - {""}
-        groups = alike[(*_describe(block), *sorted(named))]
+        groups = alike[(*describe(block), *sorted(named))]
         group = next((group for group in groups if lie_alike(group[0].frame, block.frame)), None)
         if group is None:
             groups.append([block])
@@ -52,7 +52,7 @@ def join_phases(single: Iterable[Block], left_out: list[LeftOut]) -> list[Block]
     return cines
 
 
-def _describe(block: Block) -> tuple[object, ...]:
+def describe(block: Block) -> tuple[object, ...]:
     """What series of one cine have in common; their descriptions may count them."""
     frame = block.frame
     return frame.kind, re.sub(r"[\W\d_]+", "", frame.description).casefold(), frame.echo_ms, frame.inversion_ms

@@ -13,6 +13,7 @@ from prato.data.nifti import unzipped
 from prato.data.studies import MANIFEST_NAME, Manifest, ManifestError, load_manifest
 from prato.dicom.find import ArchiveLimits, DicomError
 from prato.dicom.importer import PHASES, SOURCE, ImportedCine, Phases, Report, import_dicom
+from prato.dicom.sidecar import is_sidecar_of
 from prato.exchange.staging import listed_first, move_into_place, staging_folder
 
 
@@ -62,6 +63,6 @@ def _is_there(path: Path, place: Path) -> bool:
     """
     if not os.path.lexists(place):
         return False
-    if unzipped(place) != unzipped(path):
+    if unzipped(place) != unzipped(path) and not is_sidecar_of(place, path.read_bytes()):
         raise DicomError(f"{place.name} already exists with other content: remove that study first, or leave this one out.")
     return True

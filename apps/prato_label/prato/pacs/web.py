@@ -71,7 +71,13 @@ class _BoundedSession(requests.Session):
     def request(self, method: str, url: str | bytes, *arguments: Any, **options: Any) -> requests.Response:
         options.update(stream=True, timeout=(_CONNECT_S, _READ_S))
         until = time.monotonic() + _WHOLE_S
-        response = super().request(method, url, *arguments, **options)
+        try:
+            response = super().request(method, url, *arguments, **options)
+        except requests.exceptions.ConnectionError as error:
+            # as a service does that ends a connection which nothing was asked over for a while (Orthanc: 1 s), while it is asked again
+            if method != "GET" or not _was_ended_unanswered(error):
+                raise
+            response = super().request(method, url, *arguments, **options)
         content = bytearray()
         with response:
             # not iter_content, which waits until so many bytes are there
@@ -84,6 +90,12 @@ class _BoundedSession(requests.Session):
         response._content = bytes(content)
         self.last.warning = response.headers.get("Warning", "")
         return response
+
+
+def _was_ended_unanswered(error: requests.exceptions.ConnectionError) -> bool:
+    """Whether the connection stood, and was ended before the first byte of an answer."""
+    cause = error.args[0] if error.args else None
+    return isinstance(cause, urllib3.exceptions.ProtocolError) and isinstance(cause.args[-1], ConnectionResetError | BrokenPipeError)
 
 
 class _Bearer(requests.auth.AuthBase):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from prato.data.cine import read_cine, write_cine
+from prato.data.nifti import write_volume
 from tests.prato.dicom.labels.label_folders import SCAN, SHAPE, Folders
 from tests.prato.dicom.labels.segs import forget_images, make_seg
 from tests.prato.dicom.labels.test_export_dicom import draw
@@ -147,6 +149,34 @@ def test_an_image_that_was_replaced_is_not_the_one_that_was_drawn_on(folders: Fo
     write_cine(image, SCAN.array(), affine)
     assert "is not the one that it was drawn on: it lies 1.00 mm off the DICOM images: import it again." in folders.take(1)[1]
     assert not folders.states()
+
+
+@pytest.mark.parametrize("of_phase", [False, True])
+@pytest.mark.parametrize("is_old", [False, True], ids=["", "imported before sidecars had hashes"])
+def test_an_image_that_was_replaced_on_the_same_grid_is_not_either(folders: Folders, of_phase: bool, is_old: bool) -> None:
+    folders.put(make_seg(SCAN, draw(5, SHAPE), 5))
+    studies = folders.phases if of_phase else folders.studies
+    image = studies / (f"{folders.study.removesuffix('_4d')}_frame06.nii.gz" if of_phase else f"{folders.study}.nii.gz")
+    affine = read_cine(image).grid().affine
+    array = SCAN.array().astype(np.float32)  # saved by another program
+
+    def write() -> None:
+        if of_phase:
+            write_volume(image, array[..., 5], affine)
+        else:
+            write_cine(image, array, affine)
+
+    write()
+    folders.take(0, studies)
+    array[3, 4, 1, 5] += 1
+    write()
+    sidecar = folders.studies / f"{folders.study}.json"
+    if is_old:
+        content = json.loads(sidecar.read_bytes())
+        del content["voxels_sha256"]
+        sidecar.write_text(json.dumps(content))
+    _, left_out = folders.take(0 if is_old else 1, studies)
+    assert is_old != ("is not the one that it was drawn on: its voxels have other values than the DICOM images" in left_out)
 
 
 def test_a_segmentation_that_is_cut_short_anywhere_is_left_out(folders: Folders) -> None:
