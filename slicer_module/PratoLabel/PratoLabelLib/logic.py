@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from PratoLabelLib.clicks.click_logic import ClickLogic
+from PratoLabelLib.errors import UserError
 from PratoLabelLib.reports.cardiac_report import CardiacReport, PhaseVolumes, patient_of
 from PratoLabelLib.reports.cine_report import report_cine
 from PratoLabelLib.scene.segmentation import MaskError
@@ -51,11 +52,24 @@ class PratoLabelLogic(ClickLogic):
 
         Of a cine they are the numbers of its phases, which the server is told by ``annotator``.
         """
-        if isinstance(self.current_study, CineStudy):
+        study = self.current_study
+        if isinstance(study, CineStudy):
             self.mark_phases(int(ed) if ed else None, int(es) if es else None, annotator)
-        elif self.current_study is not None:
-            self._open_phases.chosen[patient_of(self.current_study.study)] = (ed, es)
+        elif study is not None:
+            if ed and ed == es:
+                self.failed.emit(f"{ed} cannot be both end-diastole and end-systole: choose another one.")
+            else:
+                self._open_phases.chosen[patient_of(study.study)] = (ed, es)
             self.segmentation_changed.emit()
+
+    @property
+    def chosen_phases(self) -> tuple[str, str]:
+        """What was chosen for the open study, as :meth:`choose_phases` takes it."""
+        study = self.current_study
+        if isinstance(study, CineStudy):
+            ed, es = ("" if phase is None else str(phase) for phase in study.chosen)
+            return ed, es
+        return self._open_phases.chosen.get(patient_of(study.study), ("", "")) if study is not None else ("", "")
 
     def mark_phases(self, ed: int | None, es: int | None, annotator: str = "") -> None:
         """Let these phases of the open cine be end-diastole and end-systole, here and on the server (None: as they are found).
@@ -65,8 +79,13 @@ class PratoLabelLogic(ClickLogic):
         study = self.current_study
         if not isinstance(study, CineStudy):
             return
-        if ed is not None and ed == es:
-            self.failed.emit(f"Phase {ed} cannot be both end-diastole and end-systole: choose another one.")
+        try:
+            if ed is not None and ed == es:
+                raise UserError(f"Phase {ed} cannot be both end-diastole and end-systole: choose another one.")
+            study.require_server(self.address)
+        except UserError as error:
+            self.failed.emit(str(error))
+            self.segmentation_changed.emit()  # what was chosen before is shown again
             return
         study.chosen = ed, es
         now = study.ed_es() if ed is not None or es is not None else (None, None)
@@ -189,16 +208,27 @@ class PratoLabelLogic(ClickLogic):
 
     # Review
 
+    def review_open_study(self, state: str, reason: str, annotator: str) -> None:
+        """As :meth:`review_study`, of the open study.
+
+        Raises:
+            UserError: it is another server's.
+        """
+        study = self.current_study
+        if study is not None:
+            study.require_server(self.address)
+            self.review_study(study.study, state, reason, annotator)
+
     def decide(self, phases: Sequence[int], reason: str | None, annotator: str) -> None:
         """Approve phases of the open study's label, or send them back to their labellers for a ``reason``.
 
         ``decided`` follows, if the study is still open then.
         """
         study = self.current_study
-        if study is None or self.address != study.server:
-            self.failed.emit("No study of this server is open: open the one that you want to review.")
+        if study is None:
+            self.failed.emit("No study is open: open the one that you want to review.")
             return
         try:
             self.versions.decide(study, phases, reason, annotator, lambda warnings: self.decided.emit([*phases], reason is None, warnings))
-        except MaskError as error:
+        except UserError as error:
             self.failed.emit(str(error))

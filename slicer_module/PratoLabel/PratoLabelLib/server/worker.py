@@ -200,6 +200,11 @@ class RequestDispatcher:
         self._worker, self._on_failure, self._on_dispatch = worker, on_failure, on_dispatch
         self._once: set[tuple[Client, str]] = set()  # that are on their way
 
+    @property
+    def address(self) -> str:
+        """Of the server that is connected, ``http://host:port``; "" before."""
+        return self.client.address if self.client else ""
+
     def dispatch(
         self,
         request: Callable[[Client], _T],

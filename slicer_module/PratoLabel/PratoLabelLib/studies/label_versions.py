@@ -70,7 +70,7 @@ class VersionList:
                 self.versions = versions
                 self._on_change()
 
-        if self._find_open(study) is not None:
+        if self._find_open(study) is not None and self._dispatcher.address == study.server:
             self._dispatcher.dispatch(lambda client: client.versions(study.study), on_versions, self.LANE, quiet=True)
 
     def _find_open(self, study: OpenStudy) -> OpenStudy | None:
@@ -79,7 +79,12 @@ class VersionList:
         return now if now is not None and (now.study, now.server) == (study.study, study.server) else None
 
     def show(self, study: OpenStudy, version: int) -> None:
-        """Show a version in place of the segments, and send nothing. Edits stay in a draft, and the editor's undo brings them back."""
+        """Show a version in place of the segments, and send nothing. Edits stay in a draft, and the editor's undo brings them back.
+
+        Raises:
+            UserError: the study is another server's.
+        """
+        study.require_server(self._dispatcher.address)
         folder = self._find_folder()
 
         def download(client: Client) -> tuple[Path, Frames | None]:
@@ -102,7 +107,12 @@ class VersionList:
         self._dispatcher.dispatch(download, on_file, "study")
 
     def restore(self, study: OpenStudy, version: int, annotator: str, on_restored: Callable[[dict[str, Any]], None]) -> None:
-        """Make a copy of a version the study's label on the server, and show it."""
+        """Make a copy of a version the study's label on the server, and show it.
+
+        Raises:
+            UserError: the study is another server's.
+        """
+        study.require_server(self._dispatcher.address)
 
         def on_reply(reply: dict[str, Any]) -> None:
             on_restored(reply)
@@ -124,8 +134,9 @@ class VersionList:
         """Approve phases of the study's label, or send them back for a ``reason``, as they are in the version that is shown.
 
         Raises:
-            MaskError: they are shown otherwise, with edits or results that the server has not got.
+            UserError: the study is another server's, or they are shown otherwise, with edits or results that the server has not got.
         """
+        study.require_server(self._dispatcher.address)
         otherwise = sorted(study.unsent_phases().intersection(phases))
         if study.base is None or otherwise:
             which = name_phases(otherwise) if isinstance(study, CineStudy) and otherwise else study.study

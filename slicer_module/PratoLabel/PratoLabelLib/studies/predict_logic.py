@@ -9,6 +9,7 @@ from typing import Any
 
 import slicer
 
+from PratoLabelLib.errors import UserError
 from PratoLabelLib.measures.nifti_frames import Frames, split_frames
 from PratoLabelLib.scene.geometry import Box, GeometryError, ijk_box_to_roi, roi_to_ijk_box
 from PratoLabelLib.scene.phase_boxes import boxes_by_phase
@@ -170,14 +171,12 @@ class PredictLogic(StudyLogic):
         if study is None:
             self.failed.emit("No study is open: open one, or send the volume that is open.")
             return None
-        if self.address not in ("", study.server):
-            self.failed.emit(f"{study.study} is a study of {study.server}: connect to that server, or open one of this server's.")
-            return None
-        if not rois:
-            return Prompt(study)
         try:
+            study.require_server(self.address)
+            if not rois:
+                return Prompt(study)
             boxes, keyed = boxes_by_phase(rois, study.volume_node, study.cine.count if isinstance(study, CineStudy) else 1)
-        except GeometryError as error:
+        except UserError as error:
             self.failed.emit(str(error))
             return None
         still = [to_file_order(box, study.volume_node) for box in boxes[0]]
