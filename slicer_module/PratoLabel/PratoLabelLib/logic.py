@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,9 @@ from PratoLabelLib.server.responses import ServerInfo
 from PratoLabelLib.server.worker import Signal
 from PratoLabelLib.studies.cine_study import CineStudy
 from PratoLabelLib.studies.open_study import OpenStudy
-from PratoLabelLib.studies.study_files import Submission, send_label
+from PratoLabelLib.studies.study_files import RequestFolder, Submission, send_label
+
+LABEL_FILE = "label.nii.gz"
 
 
 class PratoLabelLogic(ClickLogic):
@@ -33,8 +34,7 @@ class PratoLabelLogic(ClickLogic):
         self.decided = Signal()  # phases, whether they were approved, and what speaks against them
         self._phases = self._open_phases = PhaseVolumes()
         self._phases_address = ""  # of the server whose studies they are
-        self._submissions = 0
-        self._on_their_way: dict[Path, tuple[OpenStudy, str, str, Submission]] = {}  # by file: of what, where to and by whom
+        self._on_their_way: dict[RequestFolder, tuple[OpenStudy, str, str, Submission]] = {}  # of what, where to and by whom
         self.connected.connect(self._on_connected)
         self.study_opened.connect(lambda volume: self._measure_other_phases())
 
@@ -87,11 +87,16 @@ class PratoLabelLogic(ClickLogic):
             self.failed.emit(str(error))
             self.segmentation_changed.emit()  # what was chosen before is shown again
             return
-        study.chosen = ed, es
+        before, study.chosen = study.chosen, (ed, es)
+
+        def take_back() -> None:
+            study.chosen = before
+            self.segmentation_changed.emit()
+
         now = study.ed_es() if ed is not None or es is not None else (None, None)
         if (now[0] is None) == (now[1] is None) and self.address == study.server:
             self._dispatcher.dispatch(
-                lambda client: client.mark_phases(study.study, *now, annotator), lambda _: self.refresh_studies(), "mark"
+                lambda client: client.mark_phases(study.study, *now, annotator), lambda _: self.refresh_studies(), "mark", take_back
             )
         self.segmentation_changed.emit()
 
@@ -102,21 +107,19 @@ class PratoLabelLogic(ClickLogic):
             self._phases, self._phases_address = PhaseVolumes(), client.address
 
     def _measure_other_phases(self) -> None:
-        phases, labels, folder = self._phases, self.labels, self._folder
+        phases, labels, folder = self._phases, self.labels, self._temporary.new()
         self._open_phases = phases
         study = self.current_study
         missing = [] if study is None or isinstance(study, CineStudy) else phases.missing(study.study, self.studies)
 
         def on_labels(paths: dict[str, Path]) -> None:
-            try:
-                phases.add_labels(paths, labels)
-            finally:
-                for path in paths.values():
-                    path.unlink(missing_ok=True)
+            phases.add_labels(paths, labels)
             self.segmentation_changed.emit()
 
         if missing:
-            self._dispatcher.dispatch(lambda client: {name: client.download_label(name, folder) for name in missing}, on_labels, "phases")
+            self._dispatcher.dispatch(
+                lambda client: {name: client.download_label(name, folder.path) for name in missing}, on_labels, "phases"
+            )
 
     # Submit
 
@@ -151,10 +154,10 @@ class PratoLabelLogic(ClickLogic):
         written = self._write_submission(study, annotator)
         if written is None:
             return
-        path, submission = written
+        folder, submission = written
 
-        def clean_up() -> None:
-            self._clean_up(path)
+        def note_arrival() -> None:
+            del self._on_their_way[folder]
 
         info, base, clicks = {"annotator": annotator, **study.provenance, **submission.info}, study.base, self.clicks_sent()
         info |= {"clicks": clicks} if clicks else {}
@@ -163,12 +166,12 @@ class PratoLabelLogic(ClickLogic):
         def send(client: Client) -> dict[str, Any]:
             submission.finish_file()
             reply, study.base = send_label(
-                client, study.study, path, info, study.base, checksum
+                client, study.study, folder.path / LABEL_FILE, info, study.base, checksum
             )  # an earlier one may have been sent by now
             return reply
 
         def on_submitted(reply: dict[str, Any]) -> None:
-            clean_up()
+            note_arrival()
             shown, keeper = self._find_shown(study, autosave)
             shown.base = study.base
             shown.store_base()
@@ -180,31 +183,22 @@ class PratoLabelLogic(ClickLogic):
             self.versions.load(study)
 
         # in no lane: nothing replaces or cancels a submission
-        self._dispatcher.dispatch(send, on_submitted, "", clean_up)
+        self._dispatcher.dispatch(send, on_submitted, "", note_arrival)
 
-    def _write_submission(self, study: OpenStudy, annotator: str) -> tuple[Path, Submission] | None:
-        """The file of what is about to be sent, in a folder of its own, and what it is; None where nothing is to be sent."""
-        self._submissions += 1  # an earlier one may still be queued
-        folder = self._folder / f"submission{self._submissions}"
-        folder.mkdir()
-        path = folder / "label.nii.gz"
+    def _write_submission(self, study: OpenStudy, annotator: str) -> tuple[RequestFolder, Submission] | None:
+        """The folder with the file of what is about to be sent, and what it is; None where nothing is to be sent."""
+        folder = self._temporary.new()  # an earlier one may still be queued
         try:
-            submission = study.prepare_submission(path)
+            submission = study.prepare_submission(folder.path / LABEL_FILE)
         except MaskError as error:
-            self._clean_up(path)
             self.failed.emit(str(error))
             return None
         about = study, self.address, annotator
         before = next((sent for sent in reversed(self._on_their_way.values()) if sent[:3] == about), None)
         if before is not None and before[3].is_like(submission):
-            self._clean_up(path)  # the button was pressed twice: it is being sent
-            return None
-        self._on_their_way[path] = (*about, submission)
-        return path, submission
-
-    def _clean_up(self, path: Path) -> None:
-        self._on_their_way.pop(path, None)
-        shutil.rmtree(path.parent, ignore_errors=True)
+            return None  # the button was pressed twice: it is being sent
+        self._on_their_way[folder] = (*about, submission)
+        return folder, submission
 
     # Review
 

@@ -181,6 +181,7 @@ class Worker:
             with self._changed:
                 job.outcome, self._running = outcome, None
                 self._changed.notify()
+            del job, outcome  # nothing of a job that was dropped stays until the next one comes, its files for one
 
 
 class RequestDispatcher:

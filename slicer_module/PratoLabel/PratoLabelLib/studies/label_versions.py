@@ -14,13 +14,14 @@ from PratoLabelLib.server.label_responses import LabelVersion, PhaseState
 from PratoLabelLib.server.worker import RequestDispatcher
 from PratoLabelLib.studies.cine_study import CineStudy
 from PratoLabelLib.studies.open_study import OpenStudy
+from PratoLabelLib.studies.study_files import RequestFolder
 
 
 class VersionList:
     """The versions of the open study's label; a reply about another study changes nothing here.
 
     Args:
-        find_folder: returns where a version's file may be written for a moment.
+        new_folder: returns a folder for the files of one request.
         on_change: called when other versions are known.
         replace: is given what puts a version in place of the segments, and calls it.
 
@@ -33,14 +34,14 @@ class VersionList:
     def __init__(
         self,
         dispatcher: RequestDispatcher,
-        find_folder: Callable[[], Path],
+        new_folder: Callable[[], RequestFolder],
         on_change: Callable[[], None],
         replace: Callable[[Callable[[], None]], None],
     ) -> None:
         self.versions: list[LabelVersion] = []
         self._study: OpenStudy | None = None
         self._replace = replace
-        self._dispatcher, self._find_folder, self._on_change = dispatcher, find_folder, on_change
+        self._dispatcher, self._new_folder, self._on_change = dispatcher, new_folder, on_change
 
     def clear(self) -> None:
         """No study is open."""
@@ -85,20 +86,16 @@ class VersionList:
             UserError: the study is another server's.
         """
         study.require_server(self._dispatcher.address)
-        folder = self._find_folder()
+        folder = self._new_folder()
 
         def download(client: Client) -> tuple[Path, Frames | None]:
-            path = client.download_version(study.study, version, folder)
+            path = client.download_version(study.study, version, folder.path)
             return path, split_frames(path)
 
         def on_file(label: tuple[Path, Frames | None]) -> None:
             path, frames = label
             is_seen = study.base is not None and study.base[0] == study.server and version >= study.base[1]
-            try:
-                self._replace(lambda: study.show_label(path, frames, is_seen))
-            finally:
-                for written in (path, *([frames.first] if frames is not None else [])):
-                    written.unlink(missing_ok=True)
+            self._replace(lambda: study.show_label(path, frames, is_seen))
             if is_seen and study.base != (study.server, version):  # a newer one, which somebody else has submitted
                 study.base = study.server, version
                 study.store_base()

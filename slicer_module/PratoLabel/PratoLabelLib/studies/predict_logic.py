@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import slicer
@@ -21,6 +20,7 @@ from PratoLabelLib.server.responses import Cost, Prediction
 from PratoLabelLib.server.worker import Signal
 from PratoLabelLib.studies.cine_study import CineStudy
 from PratoLabelLib.studies.open_study import OpenStudy
+from PratoLabelLib.studies.study_files import RequestFolder
 from PratoLabelLib.studies.study_logic import StudyLogic
 
 
@@ -82,7 +82,7 @@ class PredictLogic(StudyLogic):
 
         def on_prediction(prediction: Prediction) -> None:
             study.require_same_image(prediction.reply)
-            study.apply(prediction, self._folder / "answer.nrrd", prompt.boxes.get(phase, []), model, self.locked_structures)
+            study.apply(prediction, self._temporary.path / "answer.nrrd", prompt.boxes.get(phase, []), model, self.locked_structures)
             self.predicted.emit(study.reply)
 
         self._forget_progress()
@@ -100,7 +100,7 @@ class PredictLogic(StudyLogic):
             self.predicted.emit(study.reply)
             self.phases_kept.emit(left)
 
-        self._infer_phases(study, model, {"prune": prune, "phases": "all", **prompt.roi}, on_prediction)
+        self._infer_phases(study, model, {"prune": prune, "phases": "all", **prompt.roi}, on_prediction, self._temporary.new())
 
     def propagate(self, model: str, prune: str, rois: Sequence[slicer.vtkMRMLMarkupsROINode]) -> None:
         """Let the phases of the open cine follow those that are corrected, here or on the server; these stay as they are."""
@@ -108,9 +108,9 @@ class PredictLogic(StudyLogic):
         if prompt is None or not isinstance(prompt.study, CineStudy):
             return
         study: CineStudy = prompt.study
-        keys, label = study.phases_to_submit(), self._folder / "keys.nii.gz"
+        keys, folder = study.phases_to_submit(), self._temporary.new()
         try:
-            finish_label = study.write_phases(keys, label) if keys else None
+            finish_label = study.write_phases(keys, folder.path / "keys.nii.gz") if keys else None
         except MaskError as error:
             self.failed.emit(str(error))
             return
@@ -121,7 +121,7 @@ class PredictLogic(StudyLogic):
             self.phases_followed.emit(followed, reply["keys"])
 
         params = {"prune": prune, "propagate": keys or True, **prompt.roi}
-        self._infer_phases(study, model, params, on_prediction, None if finish_label is None else (label, finish_label))
+        self._infer_phases(study, model, params, on_prediction, folder, finish_label)
 
     def _infer_phases(
         self,
@@ -129,15 +129,18 @@ class PredictLogic(StudyLogic):
         model: str,
         params: dict[str, Any],
         on_prediction: Callable[[dict[str, Any], Frames], None],
-        label: tuple[Path, Callable[[], None]] | None = None,
+        folder: RequestFolder,
+        finish_label: Callable[[], None] | None = None,
     ) -> None:
-        """Request masks of all phases; ``label`` is a file that is sent along, and what is left to write of it."""
-        progress, path = Progress(), self._folder / "answer.nii.gz"
+        """Request masks of all phases; ``finish_label`` is what is left to write of a file in ``folder``, which is sent along."""
+        progress = Progress()
 
         def infer(client: Client) -> tuple[dict[str, Any], Frames]:
-            if label is not None:
-                label[1]()
-            prediction = client.infer_phases(model, study.study, params, progress, label[0] if label is not None else None)
+            path, label = folder.path / "answer.nii.gz", None
+            if finish_label is not None:
+                finish_label()
+                label = folder.path / "keys.nii.gz"
+            prediction = client.infer_phases(model, study.study, params, progress, label)
             path.write_bytes(prediction.mask)
             frames = split_frames(path)
             if frames is None:
@@ -147,12 +150,8 @@ class PredictLogic(StudyLogic):
         def on_result(result: tuple[dict[str, Any], Frames]) -> None:
             self._forget_progress()
             reply, frames = result
-            try:
-                study.require_same_image(reply)
-                on_prediction(reply, frames)
-            finally:
-                path.unlink(missing_ok=True)
-                frames.first.unlink(missing_ok=True)
+            study.require_same_image(reply)
+            on_prediction(reply, frames)
 
         self.progress = progress
         self._dispatcher.dispatch(infer, on_result, "predict", self._forget_progress)
