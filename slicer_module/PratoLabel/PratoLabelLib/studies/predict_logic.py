@@ -136,11 +136,10 @@ class PredictLogic(StudyLogic):
         progress = Progress()
 
         def infer(client: Client) -> tuple[dict[str, Any], Frames]:
-            path, label = folder.path / "answer.nii.gz", None
+            path, label = folder.path / "answer.nii.gz", folder.path / "keys.nii.gz"
             if finish_label is not None:
                 finish_label()
-                label = folder.path / "keys.nii.gz"
-            prediction = client.infer_phases(model, study.study, params, progress, label)
+            prediction = client.infer_phases(model, study.study, params, progress, label if finish_label is not None else None)
             path.write_bytes(prediction.mask)
             frames = split_frames(path)
             if frames is None:
