@@ -7,6 +7,7 @@ import pytest
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
 pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r tests/requirements.txt")
+from PratoLabelLib.server.connection import ServerError
 from tests.slicer_module.cine_driver import CineDriver
 from tests.slicer_module.cines import CINE, PHASES, RADII, beating_heart
 
@@ -72,7 +73,7 @@ def test_end_diastole_and_end_systole_are_marked_and_changed(driver: CineDriver)
     driver.show(2)
     driver.click("markEs")
     assert study.ed_es() == (1, 2) and driver.server.marked == (1, 2)
-    assert driver.server.requests[-2] == ("mark", CINE, 1, 2, "Ada")
+    assert driver.sent("mark") == [("mark", CINE, 1, 2, "Ada")]
     driver.rest(0.3)  # the table follows
     driver.choose("ed", "0")
     driver.settle()
@@ -92,6 +93,10 @@ def test_a_mark_alone_that_the_server_is_not_told_says_what_is_missing(driver: C
     driver.show(3)
     driver.click("markEs")
     assert study.ed_es() == (1, 3) and driver.server.marked == (1, 3) and driver.status == "ED is phase 1, and ES is phase 3."
+    driver.server.failure = ServerError("The connection was lost.")
+    driver.show(2)
+    driver.click("markEs")
+    assert driver.status == "The connection was lost." and study.ed_es() == (1, 3), "the server was not told"
 
 
 @pytest.mark.slow
@@ -133,7 +138,7 @@ def test_all_phases_are_segmented_but_those_that_are_corrected(driver: CineDrive
     driver.click("allPhases")
     unit, lv = driver.ui.warningLabel.text.splitlines()  # and nothing of the model's mask of phase 3, which nobody sees
     assert unit.startswith("The image's file") and lv.startswith("Phase 1: The myocardium")
-    assert driver.server.requests[-1][3]["phases"] == "all" and driver.ui.keptLabel.text == "Phase 3 stays as corrected."
+    assert driver.sent("infer")[-1][3]["phases"] == "all" and driver.ui.keptLabel.text == "Phase 3 stays as corrected."
     truth = beating_heart()
     truth[..., 3] = edited.T
     assert np.array_equal(driver.masks(), truth)

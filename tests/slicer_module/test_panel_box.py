@@ -168,6 +168,19 @@ def test_a_box_does_not_survive_into_another_study(driver: FakeServerDriver) -> 
 
 
 @pytest.mark.slow
+def test_a_box_that_is_for_something_else_is_left_alone(driver: FakeServerDriver) -> None:
+    driver.open_study()
+    other = driver.roi("crop", select=False)
+    driver.select(0)
+    driver.click("open")
+    assert other.GetScene() is not None and other.GetDisplayVisibility()
+    driver.ui.allBoxesCheckBox.checked = True  # from here on it is one
+    driver.select(1)
+    driver.click("open")
+    assert driver.panel.box.selected_rois() == []
+
+
+@pytest.mark.slow
 def test_all_visible_boxes_can_be_used(driver: FakeServerDriver) -> None:
     driver.open_study()
     first, second, hidden = driver.roi("one"), driver.roi("two"), driver.roi("hidden")

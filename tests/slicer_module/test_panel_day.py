@@ -11,6 +11,7 @@ from PratoLabelLib.scene.geometry import roi_to_ijk_box
 from PratoLabelLib.server.connection import ServerError
 from tests.slicer_module.clicks import click_voxels
 from tests.slicer_module.panel_driver import FakeServerDriver, dialogs
+from tests.slicer_module.unsent import slow
 
 
 class Mouse:
@@ -95,7 +96,8 @@ def test_a_conflict_is_read_before_the_next_study_comes(driver: FakeServerDriver
 
 def test_the_server_is_remembered_and_connected_to_by_itself(driver: FakeServerDriver, caplog: pytest.LogCaptureFixture) -> None:
     assert driver.server.requests == []  # nobody has connected yet
-    driver.click("test")
+    with slow(driver, "info", "test"):
+        driver.ui.addressEdit.text = "another:8000"  # which nobody has connected to
     assert driver.ui.serverSection.collapsed
     import qt
 

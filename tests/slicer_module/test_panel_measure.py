@@ -107,6 +107,23 @@ def test_the_phases_are_chosen_by_hand(measured: FakeServerDriver) -> None:
     ed.activated.emit(ed.currentIndex)
     measured.wait(lambda: measured.ui.phaseLabel.text == "p1: end diastole is p1_ES, end systole p1_ED.")
     assert (table.item(1, 2).text(), table.item(1, 3).text()) == (esv, edv)
+    assert choice(measured) == ("p1_ES", "by its volume")
+    measured.choose("es", "p1_ES")
+    assert measured.status == "p1_ES cannot be both end-diastole and end-systole: choose another one."
+    measured.wait(lambda: choice(measured) == ("p1_ES", "by its volume"))
+    measured.server.names.append("p2_ED")
+    measured.click("refresh")
+    for row, patient in ((2, "p2"), (1, "p1")):
+        measured.select(row)
+        measured.click("open")
+        measured.wait(lambda patient=patient: patient in measured.ui.phaseLabel.text)
+    measured.wait(lambda: measured.ui.phaseLabel.text == "p1: end diastole is p1_ES, end systole p1_ED.")
+    assert choice(measured) == ("p1_ES", "by its volume"), "the boxes say something else than the table"
     ed.setCurrentIndex(0)
     ed.activated.emit(0)
     measured.wait(lambda: table.item(1, 2).text() == edv)
+
+
+def choice(driver: FakeServerDriver) -> tuple[str, str]:
+    """What the boxes ED and ES say."""
+    return driver.ui.edBox.currentText, driver.ui.esBox.currentText

@@ -185,7 +185,7 @@ def test_the_scene_does_not_fill_with_studies_and_token_maps(driver: FakeServerD
         driver.roi(f"box {n}")
         driver.click("run")
         driver.click("submit")
-        counts.append((slicer.mrmlScene.GetNumberOfNodes(), len(list(driver.logic._folder.iterdir()))))
+        counts.append((slicer.mrmlScene.GetNumberOfNodes(), len(list(driver.logic._temporary.path.iterdir()))))
     assert len(set(counts)) == 1, counts
     assert counts[0][1] == 0, "files that nobody needs are still there"
     assert {node.GetName() for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")} == {"own", "p1_ES"}
@@ -194,7 +194,7 @@ def test_the_scene_does_not_fill_with_studies_and_token_maps(driver: FakeServerD
     driver.select(0)
     driver.click("open")
     assert kept.is_in_scene
-    folder = driver.logic._folder
+    folder = driver.logic._temporary.path
     assert folder.parent == Path(slicer.app.temporaryPath)
     driver.widget.cleanup()
     assert not folder.exists()

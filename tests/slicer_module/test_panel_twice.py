@@ -25,7 +25,7 @@ def test_a_label_that_is_being_sent_is_not_sent_again(driver: Any) -> None:
     assert len(submissions(driver)) == 1
     assert driver.server.latest["p1_ES"] == 1
     assert any(request[0] == "next" for request in driver.server.requests)
-    assert list(driver.logic._folder.iterdir()) == []
+    assert list(driver.logic._temporary.path.iterdir()) == []
 
 
 def test_what_was_drawn_while_it_is_being_sent_is_sent_as_well_and_so_is_what_was_there_before(driver: Any) -> None:

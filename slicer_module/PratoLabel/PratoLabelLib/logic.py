@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from PratoLabelLib.clicks.click_logic import ClickLogic
+from PratoLabelLib.errors import UserError
 from PratoLabelLib.reports.cardiac_report import CardiacReport, PhaseVolumes, patient_of
 from PratoLabelLib.reports.cine_report import report_cine
 from PratoLabelLib.scene.segmentation import MaskError
@@ -16,7 +16,9 @@ from PratoLabelLib.server.responses import ServerInfo
 from PratoLabelLib.server.worker import Signal
 from PratoLabelLib.studies.cine_study import CineStudy
 from PratoLabelLib.studies.open_study import OpenStudy
-from PratoLabelLib.studies.study_files import Submission, send_label
+from PratoLabelLib.studies.study_files import RequestFolder, Submission, send_label
+
+LABEL_FILE = "label.nii.gz"
 
 
 class PratoLabelLogic(ClickLogic):
@@ -32,8 +34,7 @@ class PratoLabelLogic(ClickLogic):
         self.decided = Signal()  # phases, whether they were approved, and what speaks against them
         self._phases = self._open_phases = PhaseVolumes()
         self._phases_address = ""  # of the server whose studies they are
-        self._submissions = 0
-        self._on_their_way: dict[Path, tuple[OpenStudy, str, str, Submission]] = {}  # by file: of what, where to and by whom
+        self._on_their_way: dict[RequestFolder, tuple[OpenStudy, str, str, Submission]] = {}  # of what, where to and by whom
         self.connected.connect(self._on_connected)
         self.study_opened.connect(lambda volume: self._measure_other_phases())
 
@@ -51,11 +52,24 @@ class PratoLabelLogic(ClickLogic):
 
         Of a cine they are the numbers of its phases, which the server is told by ``annotator``.
         """
-        if isinstance(self.current_study, CineStudy):
+        study = self.current_study
+        if isinstance(study, CineStudy):
             self.mark_phases(int(ed) if ed else None, int(es) if es else None, annotator)
-        elif self.current_study is not None:
-            self._open_phases.chosen[patient_of(self.current_study.study)] = (ed, es)
+        elif study is not None:
+            if ed and ed == es:
+                self.failed.emit(f"{ed} cannot be both end-diastole and end-systole: choose another one.")
+            else:
+                self._open_phases.chosen[patient_of(study.study)] = (ed, es)
             self.segmentation_changed.emit()
+
+    @property
+    def chosen_phases(self) -> tuple[str, str]:
+        """What was chosen for the open study, as :meth:`choose_phases` takes it."""
+        study = self.current_study
+        if isinstance(study, CineStudy):
+            ed, es = ("" if phase is None else str(phase) for phase in study.chosen)
+            return ed, es
+        return self._open_phases.chosen.get(patient_of(study.study), ("", "")) if study is not None else ("", "")
 
     def mark_phases(self, ed: int | None, es: int | None, annotator: str = "") -> None:
         """Let these phases of the open cine be end-diastole and end-systole, here and on the server (None: as they are found).
@@ -65,14 +79,24 @@ class PratoLabelLogic(ClickLogic):
         study = self.current_study
         if not isinstance(study, CineStudy):
             return
-        if ed is not None and ed == es:
-            self.failed.emit(f"Phase {ed} cannot be both end-diastole and end-systole: choose another one.")
+        try:
+            if ed is not None and ed == es:
+                raise UserError(f"Phase {ed} cannot be both end-diastole and end-systole: choose another one.")
+            study.require_server(self.address)
+        except UserError as error:
+            self.failed.emit(str(error))
+            self.segmentation_changed.emit()  # what was chosen before is shown again
             return
-        study.chosen = ed, es
+        before, study.chosen = study.chosen, (ed, es)
+
+        def take_back() -> None:
+            study.chosen = before
+            self.segmentation_changed.emit()
+
         now = study.ed_es() if ed is not None or es is not None else (None, None)
         if (now[0] is None) == (now[1] is None) and self.address == study.server:
             self._dispatcher.dispatch(
-                lambda client: client.mark_phases(study.study, *now, annotator), lambda _: self.refresh_studies(), "mark"
+                lambda client: client.mark_phases(study.study, *now, annotator), lambda _: self.refresh_studies(), "mark", take_back
             )
         self.segmentation_changed.emit()
 
@@ -83,21 +107,19 @@ class PratoLabelLogic(ClickLogic):
             self._phases, self._phases_address = PhaseVolumes(), client.address
 
     def _measure_other_phases(self) -> None:
-        phases, labels, folder = self._phases, self.labels, self._folder
+        phases, labels, folder = self._phases, self.labels, self._temporary.new()
         self._open_phases = phases
         study = self.current_study
         missing = [] if study is None or isinstance(study, CineStudy) else phases.missing(study.study, self.studies)
 
         def on_labels(paths: dict[str, Path]) -> None:
-            try:
-                phases.add_labels(paths, labels)
-            finally:
-                for path in paths.values():
-                    path.unlink(missing_ok=True)
+            phases.add_labels(paths, labels)
             self.segmentation_changed.emit()
 
         if missing:
-            self._dispatcher.dispatch(lambda client: {name: client.download_label(name, folder) for name in missing}, on_labels, "phases")
+            self._dispatcher.dispatch(
+                lambda client: {name: client.download_label(name, folder.path) for name in missing}, on_labels, "phases"
+            )
 
     # Submit
 
@@ -132,10 +154,10 @@ class PratoLabelLogic(ClickLogic):
         written = self._write_submission(study, annotator)
         if written is None:
             return
-        path, submission = written
+        folder, submission = written
 
-        def clean_up() -> None:
-            self._clean_up(path)
+        def note_arrival() -> None:
+            del self._on_their_way[folder]
 
         info, base, clicks = {"annotator": annotator, **study.provenance, **submission.info}, study.base, self.clicks_sent()
         info |= {"clicks": clicks} if clicks else {}
@@ -144,12 +166,12 @@ class PratoLabelLogic(ClickLogic):
         def send(client: Client) -> dict[str, Any]:
             submission.finish_file()
             reply, study.base = send_label(
-                client, study.study, path, info, study.base, checksum
+                client, study.study, folder.path / LABEL_FILE, info, study.base, checksum
             )  # an earlier one may have been sent by now
             return reply
 
         def on_submitted(reply: dict[str, Any]) -> None:
-            clean_up()
+            note_arrival()
             shown, keeper = self._find_shown(study, autosave)
             shown.base = study.base
             shown.store_base()
@@ -161,33 +183,35 @@ class PratoLabelLogic(ClickLogic):
             self.versions.load(study)
 
         # in no lane: nothing replaces or cancels a submission
-        self._dispatcher.dispatch(send, on_submitted, "", clean_up)
+        self._dispatcher.dispatch(send, on_submitted, "", note_arrival)
 
-    def _write_submission(self, study: OpenStudy, annotator: str) -> tuple[Path, Submission] | None:
-        """The file of what is about to be sent, in a folder of its own, and what it is; None where nothing is to be sent."""
-        self._submissions += 1  # an earlier one may still be queued
-        folder = self._folder / f"submission{self._submissions}"
-        folder.mkdir()
-        path = folder / "label.nii.gz"
+    def _write_submission(self, study: OpenStudy, annotator: str) -> tuple[RequestFolder, Submission] | None:
+        """The folder with the file of what is about to be sent, and what it is; None where nothing is to be sent."""
+        folder = self._temporary.new()  # an earlier one may still be queued
         try:
-            submission = study.prepare_submission(path)
+            submission = study.prepare_submission(folder.path / LABEL_FILE)
         except MaskError as error:
-            self._clean_up(path)
             self.failed.emit(str(error))
             return None
         about = study, self.address, annotator
         before = next((sent for sent in reversed(self._on_their_way.values()) if sent[:3] == about), None)
         if before is not None and before[3].is_like(submission):
-            self._clean_up(path)  # the button was pressed twice: it is being sent
-            return None
-        self._on_their_way[path] = (*about, submission)
-        return path, submission
-
-    def _clean_up(self, path: Path) -> None:
-        self._on_their_way.pop(path, None)
-        shutil.rmtree(path.parent, ignore_errors=True)
+            return None  # the button was pressed twice: it is being sent
+        self._on_their_way[folder] = (*about, submission)
+        return folder, submission
 
     # Review
+
+    def review_open_study(self, state: str, reason: str, annotator: str) -> None:
+        """As :meth:`review_study`, of the open study.
+
+        Raises:
+            UserError: it is another server's.
+        """
+        study = self.current_study
+        if study is not None:
+            study.require_server(self.address)
+            self.review_study(study.study, state, reason, annotator)
 
     def decide(self, phases: Sequence[int], reason: str | None, annotator: str) -> None:
         """Approve phases of the open study's label, or send them back to their labellers for a ``reason``.
@@ -195,10 +219,10 @@ class PratoLabelLogic(ClickLogic):
         ``decided`` follows, if the study is still open then.
         """
         study = self.current_study
-        if study is None or self.address != study.server:
-            self.failed.emit("No study of this server is open: open the one that you want to review.")
+        if study is None:
+            self.failed.emit("No study is open: open the one that you want to review.")
             return
         try:
             self.versions.decide(study, phases, reason, annotator, lambda warnings: self.decided.emit([*phases], reason is None, warnings))
-        except MaskError as error:
+        except UserError as error:
             self.failed.emit(str(error))

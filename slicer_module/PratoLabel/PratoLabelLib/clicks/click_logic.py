@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import slicer
 
 from PratoLabelLib.clicks.click_queue import ClickQueue
+from PratoLabelLib.errors import UserError
 from PratoLabelLib.measures.click_history import Stroke
 from PratoLabelLib.measures.click_request import BACKGROUND, MAX_VOXELS, describe_steps
 from PratoLabelLib.scene.slice_views import slice_axis
@@ -116,27 +118,19 @@ class ClickLogic(ClickQueue):
 
     def _make_stroke(self, structure: str, path: np.ndarray) -> Stroke | None:
         study = self.current_study
-        problem = "" if study is not None else "No study is open: there is nothing to click on."
-        if study is not None:
-            if self.address not in ("", study.server):
-                problem = f"{study.study} is a study of {study.server}: connect to that server, or open one of this server's."
-            elif structure in self.locked_structures:
-                problem = f"The {structure} is kept as it is: untick it under Keep to click in it."
-            elif isinstance(study, CineStudy) and study.cine.is_playing:
-                problem = "The cine plays: stop it to click."
-            else:
-                voxels, shape = voxels_under(path), np.array(study.volume_node.GetImageData().GetDimensions())
-                inside = voxels[((voxels >= 0) & (voxels < shape)).all(axis=1)]
-                if not len(inside):
-                    problem = "The click lies outside the image: click on the heart."
-                elif len(inside) > MAX_VOXELS:
-                    problem = f"A scribble has at most {MAX_VOXELS} voxels, and this one {len(inside)}: paint larger parts."
-                elif len(set(inside[:, slice_axis(study.volume_node)].tolist())) > 1:
-                    problem = "A scribble lies on one slice: draw it in the view that shows the slices as they were acquired."
-                else:
-                    return Stroke(structure, 0 if structure == BACKGROUND else study.labels[structure], inside, np.asarray(path, float))
-        self.failed.emit(problem)
-        return None
+        try:
+            if study is None:
+                raise UserError("No study is open: there is nothing to click on.")
+            study.require_server(self.address)
+            if structure in self.locked_structures:
+                raise UserError(f"The {structure} is kept as it is: untick it under Keep to click in it.")
+            if isinstance(study, CineStudy) and study.cine.is_playing:
+                raise UserError("The cine plays: stop it to click.")
+            inside = _voxels_inside(path, study.volume_node)
+        except UserError as error:
+            self.failed.emit(str(error))
+            return None
+        return Stroke(structure, 0 if structure == BACKGROUND else study.labels[structure], inside, np.asarray(path, float))
 
     def _replace(self, stroke: Stroke, by: list[Stroke]) -> None:
         """Put ``by`` in the place of a click. What was clicked later is made anew; the segments are as before until all of it is there."""
@@ -162,6 +156,23 @@ class ClickLogic(ClickQueue):
             self._stop_asking()
         self._send_next()
         self.clicks_changed.emit()
+
+
+def _voxels_inside(path: np.ndarray, volume_node: slicer.vtkMRMLScalarVolumeNode) -> np.ndarray:
+    """The voxels of the image, int64 (N, 3), that a stroke along ``path`` lies in.
+
+    Raises:
+        UserError: there are none, too many, or of several slices.
+    """
+    voxels, shape = voxels_under(path), np.array(volume_node.GetImageData().GetDimensions())
+    inside = voxels[((voxels >= 0) & (voxels < shape)).all(axis=1)]
+    if not len(inside):
+        raise UserError("The click lies outside the image: click on the heart.")
+    if len(inside) > MAX_VOXELS:
+        raise UserError(f"A scribble has at most {MAX_VOXELS} voxels, and this one {len(inside)}: paint larger parts.")
+    if len(set(inside[:, slice_axis(volume_node)].tolist())) > 1:
+        raise UserError("A scribble lies on one slice: draw it in the view that shows the slices as they were acquired.")
+    return inside
 
 
 def voxels_under(path: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any
 
 import slicer
 
+from PratoLabelLib.errors import UserError
 from PratoLabelLib.scene.segmentation import REOPEN_STUDY, MaskError
 from PratoLabelLib.scene.study_nodes import read_phases, write_phases
 
@@ -36,6 +37,7 @@ class StudyRecord:
     """
 
     study: str
+    server: str
     segmentation_node: slicer.vtkMRMLSegmentationNode
     base: tuple[str, int] | None
     reply: dict[str, Any] | None = None
@@ -63,6 +65,15 @@ class StudyRecord:
         """The image that is shown is that of the server's file with this SHA-256; segments that were there before stay what they are of."""
         if self.image_checksum is None:
             self._record.SetAttribute(IMAGE_ATTRIBUTE, checksum)
+
+    def require_server(self, address: str) -> None:
+        """Do nothing where the study is one of the server at ``address``, or where that is "": none is connected, which is said elsewhere.
+
+        Raises:
+            UserError: it is another server's; what is called the same on this one is another patient.
+        """
+        if address not in ("", self.server):
+            raise UserError(f"{self.study} is a study of {self.server}: connect to that server, or open one of this server's.")
 
     def require_same_image(self, reply: Mapping[str, Any]) -> None:
         """Do nothing where ``reply`` is of the image that the segments were drawn on, or where either does not say which that is.

@@ -108,8 +108,9 @@ class BoxSection(Section, slicer.util.VTKObservationMixin):
         key = study.study, study.server
         if key != self._study:
             self.end_placing()
+            used = self.selected_rois()  # others that were drawn elsewhere are for something else, and left alone
             for roi in slicer.util.getNodesByClass("vtkMRMLMarkupsROINode"):
-                if roi.GetAttribute(STUDY_ATTRIBUTE) is None and self._study is not None:
+                if roi.GetAttribute(STUDY_ATTRIBUTE) is None and self._study is not None and roi in used:
                     mark_node(roi, *self._study)
                 if roi.GetAttribute(STUDY_ATTRIBUTE) is not None:
                     roi.SetDisplayVisibility(is_of_study(roi, *key))

@@ -81,13 +81,10 @@ class MeasureSection(Section):
         entries = [(AUTOMATIC, ""), *((texts.get(name, name), name) for name in (report.phases if report is not None else []))]
         for number, box in enumerate((self._ui.edBox, self._ui.esBox)):
             if [(box.itemText(i), box.itemData(i)) for i in range(box.count)] != entries:
-                chosen = box.itemData(box.currentIndex)
                 box.clear()
                 for text, study in entries:
                     box.addItem(text, study)
-                box.setCurrentIndex(max(box.findData(chosen), 0))
-            if cine is not None:
-                box.setCurrentIndex(max(box.findData(str(cine.chosen[number])), 0))
+            box.setCurrentIndex(max(box.findData(self._logic.chosen_phases[number]), 0))
             box.enabled = len(entries) > 2
 
     def _on_choose(self) -> None:

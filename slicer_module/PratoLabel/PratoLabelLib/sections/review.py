@@ -40,12 +40,12 @@ class ReviewSection(Section):
             self._panel.say(f"Why is {study.study} {state}? Pick a reason, or write one.", is_error=True)
             self._ui.reasonBox.setFocus()
         elif self._study.may_leave():
-            self._panel.request(lambda: self._logic.review_study(study.study, state, reason, self._server.annotator))
+            self._panel.request(lambda: self._logic.review_open_study(state, reason, self._server.annotator))
 
     def _on_reviewed(self, study: str, state: str) -> None:
         self._ui.reasonBox.setEditText("")
         current = self._logic.current_study
-        if current is not None and current.study == study:
+        if current is not None and (current.study, current.server) == (study, self._logic.address):
             self._study.open_next()
 
 

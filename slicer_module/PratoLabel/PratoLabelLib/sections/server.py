@@ -18,6 +18,7 @@ class ServerSection(Section):
     def __init__(self, panel: PanelServices) -> None:
         super().__init__(panel)
         self._has_tried = False
+        self._asked = ""  # the address that it was last tried to connect to
         self._ui.addressEdit.text = slicer.util.settingsValue(ADDRESS_SETTING, "")
         self._ui.annotatorEdit.text = slicer.util.settingsValue(ANNOTATOR_SETTING, "")
         self._ui.annotatorEdit.connect("editingFinished()", self._save_annotator)
@@ -38,7 +39,7 @@ class ServerSection(Section):
         address = slicer.util.settingsValue(ADDRESS_SETTING, "")
         if address and self._logic.info is None and not self._has_tried:
             self._has_tried = True
-            self._panel.request(lambda: self._logic.connect_to(address, self._ui.tokenEdit.text))
+            self._connect(address)
 
     def refresh(self) -> None:
         """Show the server that is connected."""
@@ -47,11 +48,14 @@ class ServerSection(Section):
         self._ui.serverSection.text = f"Server: {info.name}" if info else "Server"
 
     def _on_test(self) -> None:
-        address = self._ui.addressEdit.text.strip() or self._ui.addressEdit.placeholderText
+        self._connect(self._ui.addressEdit.text.strip() or self._ui.addressEdit.placeholderText)
+
+    def _connect(self, address: str) -> None:
+        self._asked = address
         self._panel.request(lambda: self._logic.connect_to(address, self._ui.tokenEdit.text))
 
     def _on_connected(self, info: ServerInfo) -> None:
-        qt.QSettings().setValue(ADDRESS_SETTING, self._ui.addressEdit.text.strip() or self._ui.addressEdit.placeholderText)
+        qt.QSettings().setValue(ADDRESS_SETTING, self._asked)
         self._ui.serverSection.collapsed = True
 
     def _unfold(self) -> None:

@@ -1,4 +1,4 @@
-"""Section 7: training."""
+"""Training: started, stopped, and followed until it has ended."""
 
 from __future__ import annotations
 

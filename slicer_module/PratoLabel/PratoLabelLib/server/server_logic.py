@@ -143,12 +143,13 @@ class ServerLogic:
 
     @property
     def address(self) -> str:
-        """Of the server that is connected, ``http://host:port``; "" before."""
-        return self._dispatcher.client.address if self._dispatcher.client else ""
+        """See :class:`RequestDispatcher`."""
+        return self._dispatcher.address
 
     def refresh_studies(self) -> None:
-        """Request the studies and their labels."""
-        self._dispatcher.dispatch(lambda client: client.studies(), self._on_studies, "studies")
+        """Request the studies and their labels; once it is connected, where it is being connected to another server."""
+        if self.address:
+            self._dispatcher.dispatch(lambda client: client.studies(), self._on_studies, "studies")
 
     def review_study(self, study: str, state: str, reason: str, annotator: str) -> None:
         """Leave a study for later ("skipped"), hand it out no more ("rejected"), or neither ("open"); ``reviewed`` follows."""

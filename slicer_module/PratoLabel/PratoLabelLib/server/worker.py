@@ -181,6 +181,7 @@ class Worker:
             with self._changed:
                 job.outcome, self._running = outcome, None
                 self._changed.notify()
+            del job, outcome  # nothing of a job that was dropped stays until the next one comes, its files for one
 
 
 class RequestDispatcher:
@@ -199,6 +200,11 @@ class RequestDispatcher:
         self.client: Client | None = None
         self._worker, self._on_failure, self._on_dispatch = worker, on_failure, on_dispatch
         self._once: set[tuple[Client, str]] = set()  # that are on their way
+
+    @property
+    def address(self) -> str:
+        """Of the server that is connected, ``http://host:port``; "" before."""
+        return self.client.address if self.client else ""
 
     def dispatch(
         self,

@@ -14,13 +14,14 @@ from PratoLabelLib.server.label_responses import LabelVersion, PhaseState
 from PratoLabelLib.server.worker import RequestDispatcher
 from PratoLabelLib.studies.cine_study import CineStudy
 from PratoLabelLib.studies.open_study import OpenStudy
+from PratoLabelLib.studies.study_files import RequestFolder
 
 
 class VersionList:
     """The versions of the open study's label; a reply about another study changes nothing here.
 
     Args:
-        find_folder: returns where a version's file may be written for a moment.
+        new_folder: returns a folder for the files of one request.
         on_change: called when other versions are known.
         replace: is given what puts a version in place of the segments, and calls it.
 
@@ -33,14 +34,14 @@ class VersionList:
     def __init__(
         self,
         dispatcher: RequestDispatcher,
-        find_folder: Callable[[], Path],
+        new_folder: Callable[[], RequestFolder],
         on_change: Callable[[], None],
         replace: Callable[[Callable[[], None]], None],
     ) -> None:
         self.versions: list[LabelVersion] = []
         self._study: OpenStudy | None = None
         self._replace = replace
-        self._dispatcher, self._find_folder, self._on_change = dispatcher, find_folder, on_change
+        self._dispatcher, self._new_folder, self._on_change = dispatcher, new_folder, on_change
 
     def clear(self) -> None:
         """No study is open."""
@@ -70,7 +71,7 @@ class VersionList:
                 self.versions = versions
                 self._on_change()
 
-        if self._find_open(study) is not None:
+        if self._find_open(study) is not None and self._dispatcher.address == study.server:
             self._dispatcher.dispatch(lambda client: client.versions(study.study), on_versions, self.LANE, quiet=True)
 
     def _find_open(self, study: OpenStudy) -> OpenStudy | None:
@@ -79,21 +80,22 @@ class VersionList:
         return now if now is not None and (now.study, now.server) == (study.study, study.server) else None
 
     def show(self, study: OpenStudy, version: int) -> None:
-        """Show a version in place of the segments, and send nothing. Edits stay in a draft, and the editor's undo brings them back."""
-        folder = self._find_folder()
+        """Show a version in place of the segments, and send nothing. Edits stay in a draft, and the editor's undo brings them back.
+
+        Raises:
+            UserError: the study is another server's.
+        """
+        study.require_server(self._dispatcher.address)
+        folder = self._new_folder()
 
         def download(client: Client) -> tuple[Path, Frames | None]:
-            path = client.download_version(study.study, version, folder)
+            path = client.download_version(study.study, version, folder.path)
             return path, split_frames(path)
 
         def on_file(label: tuple[Path, Frames | None]) -> None:
             path, frames = label
             is_seen = study.base is not None and study.base[0] == study.server and version >= study.base[1]
-            try:
-                self._replace(lambda: study.show_label(path, frames, is_seen))
-            finally:
-                for written in (path, *([frames.first] if frames is not None else [])):
-                    written.unlink(missing_ok=True)
+            self._replace(lambda: study.show_label(path, frames, is_seen))
             if is_seen and study.base != (study.server, version):  # a newer one, which somebody else has submitted
                 study.base = study.server, version
                 study.store_base()
@@ -102,7 +104,12 @@ class VersionList:
         self._dispatcher.dispatch(download, on_file, "study")
 
     def restore(self, study: OpenStudy, version: int, annotator: str, on_restored: Callable[[dict[str, Any]], None]) -> None:
-        """Make a copy of a version the study's label on the server, and show it."""
+        """Make a copy of a version the study's label on the server, and show it.
+
+        Raises:
+            UserError: the study is another server's.
+        """
+        study.require_server(self._dispatcher.address)
 
         def on_reply(reply: dict[str, Any]) -> None:
             on_restored(reply)
@@ -124,8 +131,9 @@ class VersionList:
         """Approve phases of the study's label, or send them back for a ``reason``, as they are in the version that is shown.
 
         Raises:
-            MaskError: they are shown otherwise, with edits or results that the server has not got.
+            UserError: the study is another server's, or they are shown otherwise, with edits or results that the server has not got.
         """
+        study.require_server(self._dispatcher.address)
         otherwise = sorted(study.unsent_phases().intersection(phases))
         if study.base is None or otherwise:
             which = name_phases(otherwise) if isinstance(study, CineStudy) and otherwise else study.study

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import slicer
 
+from PratoLabelLib.errors import UserError
 from PratoLabelLib.measures.nifti_frames import Frames, split_frames
 from PratoLabelLib.scene.geometry import Box, GeometryError, ijk_box_to_roi, roi_to_ijk_box
 from PratoLabelLib.scene.phase_boxes import boxes_by_phase
@@ -20,6 +20,7 @@ from PratoLabelLib.server.responses import Cost, Prediction
 from PratoLabelLib.server.worker import Signal
 from PratoLabelLib.studies.cine_study import CineStudy
 from PratoLabelLib.studies.open_study import OpenStudy
+from PratoLabelLib.studies.study_files import RequestFolder
 from PratoLabelLib.studies.study_logic import StudyLogic
 
 
@@ -81,7 +82,7 @@ class PredictLogic(StudyLogic):
 
         def on_prediction(prediction: Prediction) -> None:
             study.require_same_image(prediction.reply)
-            study.apply(prediction, self._folder / "answer.nrrd", prompt.boxes.get(phase, []), model, self.locked_structures)
+            study.apply(prediction, self._temporary.path / "answer.nrrd", prompt.boxes.get(phase, []), model, self.locked_structures)
             self.predicted.emit(study.reply)
 
         self._forget_progress()
@@ -99,7 +100,7 @@ class PredictLogic(StudyLogic):
             self.predicted.emit(study.reply)
             self.phases_kept.emit(left)
 
-        self._infer_phases(study, model, {"prune": prune, "phases": "all", **prompt.roi}, on_prediction)
+        self._infer_phases(study, model, {"prune": prune, "phases": "all", **prompt.roi}, on_prediction, self._temporary.new())
 
     def propagate(self, model: str, prune: str, rois: Sequence[slicer.vtkMRMLMarkupsROINode]) -> None:
         """Let the phases of the open cine follow those that are corrected, here or on the server; these stay as they are."""
@@ -107,9 +108,9 @@ class PredictLogic(StudyLogic):
         if prompt is None or not isinstance(prompt.study, CineStudy):
             return
         study: CineStudy = prompt.study
-        keys, label = study.phases_to_submit(), self._folder / "keys.nii.gz"
+        keys, folder = study.phases_to_submit(), self._temporary.new()
         try:
-            finish_label = study.write_phases(keys, label) if keys else None
+            finish_label = study.write_phases(keys, folder.path / "keys.nii.gz") if keys else None
         except MaskError as error:
             self.failed.emit(str(error))
             return
@@ -120,7 +121,7 @@ class PredictLogic(StudyLogic):
             self.phases_followed.emit(followed, reply["keys"])
 
         params = {"prune": prune, "propagate": keys or True, **prompt.roi}
-        self._infer_phases(study, model, params, on_prediction, None if finish_label is None else (label, finish_label))
+        self._infer_phases(study, model, params, on_prediction, folder, finish_label)
 
     def _infer_phases(
         self,
@@ -128,15 +129,17 @@ class PredictLogic(StudyLogic):
         model: str,
         params: dict[str, Any],
         on_prediction: Callable[[dict[str, Any], Frames], None],
-        label: tuple[Path, Callable[[], None]] | None = None,
+        folder: RequestFolder,
+        finish_label: Callable[[], None] | None = None,
     ) -> None:
-        """Request masks of all phases; ``label`` is a file that is sent along, and what is left to write of it."""
-        progress, path = Progress(), self._folder / "answer.nii.gz"
+        """Request masks of all phases; ``finish_label`` is what is left to write of a file in ``folder``, which is sent along."""
+        progress = Progress()
 
         def infer(client: Client) -> tuple[dict[str, Any], Frames]:
-            if label is not None:
-                label[1]()
-            prediction = client.infer_phases(model, study.study, params, progress, label[0] if label is not None else None)
+            path, label = folder.path / "answer.nii.gz", folder.path / "keys.nii.gz"
+            if finish_label is not None:
+                finish_label()
+            prediction = client.infer_phases(model, study.study, params, progress, label if finish_label is not None else None)
             path.write_bytes(prediction.mask)
             frames = split_frames(path)
             if frames is None:
@@ -146,12 +149,8 @@ class PredictLogic(StudyLogic):
         def on_result(result: tuple[dict[str, Any], Frames]) -> None:
             self._forget_progress()
             reply, frames = result
-            try:
-                study.require_same_image(reply)
-                on_prediction(reply, frames)
-            finally:
-                path.unlink(missing_ok=True)
-                frames.first.unlink(missing_ok=True)
+            study.require_same_image(reply)
+            on_prediction(reply, frames)
 
         self.progress = progress
         self._dispatcher.dispatch(infer, on_result, "predict", self._forget_progress)
@@ -170,14 +169,12 @@ class PredictLogic(StudyLogic):
         if study is None:
             self.failed.emit("No study is open: open one, or send the volume that is open.")
             return None
-        if self.address not in ("", study.server):
-            self.failed.emit(f"{study.study} is a study of {study.server}: connect to that server, or open one of this server's.")
-            return None
-        if not rois:
-            return Prompt(study)
         try:
+            study.require_server(self.address)
+            if not rois:
+                return Prompt(study)
             boxes, keyed = boxes_by_phase(rois, study.volume_node, study.cine.count if isinstance(study, CineStudy) else 1)
-        except GeometryError as error:
+        except UserError as error:
             self.failed.emit(str(error))
             return None
         still = [to_file_order(box, study.volume_node) for box in boxes[0]]

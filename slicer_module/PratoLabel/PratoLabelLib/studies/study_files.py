@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,9 +31,24 @@ class TemporaryFolder:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         return path
 
+    def new(self) -> RequestFolder:
+        """A folder in it, for one request."""
+        return RequestFolder(self.path)
+
     def cleanup(self) -> None:
         """Remove it, with all that is in it."""
         self._folder.cleanup()
+
+
+class RequestFolder:
+    """A folder in ``parent`` for the files of one request.
+
+    It goes with the last reference to it, which the request has: once the reply was used, and also where the request is dropped.
+    """
+
+    def __init__(self, parent: Path) -> None:
+        self.path = Path(tempfile.mkdtemp(dir=parent))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 
 class StudyFiles(NamedTuple):
@@ -46,13 +63,6 @@ class StudyFiles(NamedTuple):
     frames: Frames | None = None
     label_frames: Frames | None = None
     phase: int | None = None
-
-    def remove(self) -> None:
-        """Delete the files."""
-        firsts = [frames.first for frames in (self.frames, self.label_frames) if frames is not None]
-        for path in (self.image, self.label, *firsts):
-            if path is not None:
-                path.unlink(missing_ok=True)
 
 
 def download_study(client: Client, study: str, is_labelled: bool, folder: Path) -> StudyFiles:

@@ -48,17 +48,12 @@ class StudyLogic(ServerLogic):
         self._temporary = TemporaryFolder(Path(slicer.app.temporaryPath))
         self._open_study: OpenStudy | None = None
         self._was_open = False
-        self.versions = VersionList(self._dispatcher, lambda: self._folder, self.versions_changed.emit, self._replace_segments)
+        self.versions = VersionList(self._dispatcher, self._temporary.new, self.versions_changed.emit, self._replace_segments)
         # beside Slicer's own settings, which outlive a crash, a restart and an update
         self._drafts = DraftFolder(Path(slicer.app.slicerUserSettingsFilePath).parent / "PratoLabel" / "unsent")
         self.autosave: Autosave | None = None
         self._scene = slicer.mrmlScene
         self._scene_observer = self._scene.AddObserver(slicer.vtkMRMLScene.NodeAboutToBeRemovedEvent, self._on_node_leaves)
-
-    @property
-    def _folder(self) -> Path:
-        """For files that are needed for a moment."""
-        return self._temporary.path
 
     @property
     def current_study(self) -> OpenStudy | None:
@@ -98,8 +93,8 @@ class StudyLogic(ServerLogic):
     def open_next(self, strategy: str, model: str) -> None:
         """Open the study that ``strategy`` picks to be labelled next, scored by ``model``; a pending prediction is cancelled."""
         self.cancel()
-        folder = self._folder
-        self._dispatcher.dispatch(lambda client: download_next_study(client, strategy, model, folder), self._on_downloaded, "study")
+        folder = self._temporary.new()
+        self._dispatcher.dispatch(lambda client: download_next_study(client, strategy, model, folder.path), self._on_downloaded, "study")
 
     def open_study(self, study_id: str) -> None:
         """Open a study, with its final label if it has one. One that is in the scene already is shown as it was left.
@@ -118,46 +113,39 @@ class StudyLogic(ServerLogic):
         if node is not None and self.info is not None and not is_cine:
             self._show_study(study_id, node, None, None)
             return
-        is_labelled, folder = any(study.labelled for study in self.studies if study.id == study_id), self._folder
-        self._dispatcher.dispatch(lambda client: download_study(client, study_id, is_labelled, folder), self._on_downloaded, "study")
+        is_labelled, folder = any(study.labelled for study in self.studies if study.id == study_id), self._temporary.new()
+        self._dispatcher.dispatch(lambda client: download_study(client, study_id, is_labelled, folder.path), self._on_downloaded, "study")
 
     def send_volume(self, volume_node: slicer.vtkMRMLScalarVolumeNode | None, study_id: str) -> None:
         """Add the volume of the scene to the server's studies as ``study_id``, and open it there; of a sequence, a copy of what is sent."""
         if volume_node is None or volume_node.GetImageData() is None:
             self.failed.emit("There is no volume to send: open an image first.")
             return
-        path = self._folder / "sent.nii.gz"
-        if not write_volume(volume_node, path):
-            path.unlink(missing_ok=True)
-            self.failed.emit(f"{volume_node.GetName()} cannot be written to {path}: free some disk space.")
+        folder = self._temporary.new()
+        if not write_volume(volume_node, folder.path / "sent.nii.gz"):
+            self.failed.emit(f"{volume_node.GetName()} cannot be written to {folder.path}: free some disk space.")
             return
 
         def on_uploaded(study: str) -> None:
             stays = is_of_scene(volume_node)
-            shown = volume_node if stays else load_volume(path, study)
-            path.unlink()
+            shown = volume_node if stays else load_volume(folder.path / "sent.nii.gz", study)
             if stays:
                 mark_as_stored(volume_node)
             if shown is not None:
                 self._show_study(study, shown, None, 0)
             self.refresh_studies()
 
-        self._dispatcher.dispatch(
-            lambda client: client.upload_image(study_id, path), on_uploaded, "study", lambda: path.unlink(missing_ok=True)
-        )
+        self._dispatcher.dispatch(lambda client: client.upload_image(study_id, folder.path / "sent.nii.gz"), on_uploaded, "study")
 
     def _on_downloaded(self, files: StudyFiles) -> None:
-        try:
-            if files.frames is not None:
-                self._on_downloaded_cine(files, files.frames)
-                return
-            node = find_node("vtkMRMLScalarVolumeNode", files.study, self.address) or load_volume(files.image, files.study)
-            if node is None:
-                self.failed.emit(f"The image of {files.study} cannot be read: ask whoever runs the server to look at it.")
-                return
-            self._show_study(files.study, node, files.label, files.version).note_image(files.checksum)
-        finally:
-            files.remove()
+        if files.frames is not None:
+            self._on_downloaded_cine(files, files.frames)
+            return
+        node = find_node("vtkMRMLScalarVolumeNode", files.study, self.address) or load_volume(files.image, files.study)
+        if node is None:
+            self.failed.emit(f"The image of {files.study} cannot be read: ask whoever runs the server to look at it.")
+            return
+        self._show_study(files.study, node, files.label, files.version).note_image(files.checksum)
 
     def _on_downloaded_cine(self, files: StudyFiles, frames: Frames) -> None:
         listed = next((study for study in self.studies if study.id == files.study), None)
