@@ -21,7 +21,7 @@ from prato.models.registry import DEFAULT_MODEL
 from prato.prompts.box import Box
 from scripts.bench.cines import Cine, write_cines
 from scripts.common.demo_client import DemoServer, ServerError, copy_app
-from scripts.common.provenance import command, commit
+from scripts.common.provenance import origin
 from scripts.common.refusals import checked_table
 from scripts.common.results import replace_rows
 from scripts.common.tables import print_table
@@ -61,7 +61,7 @@ def main(
                     where = server.infer(name, files[0].study, {"roi": list(boxes[files[0].study].bounds)})[1]["device"]
                     rows += [*_volume_rows(server, name, boxes), *_cine_rows(server, name, cines)]
         about = {"slices": slices, "frames": frames, "computed_on": where}
-        made = {"device": _name(where), "commit": commit(), "command": command()}
+        made = {**origin(_name(where))}
         replace_rows(out, [{**row, **about, **made} for row in rows], ("device",))
     except (ServerError, VolumeError, ValueError, OSError) as error:
         typer.echo(str(error).splitlines()[0], err=True)

@@ -24,7 +24,7 @@ from prato.models.registry import DEFAULT_MODEL
 from scripts.bench.server_memory import mib, watch_height
 from scripts.common.arguments import MAX_SEED
 from scripts.common.demo_client import DemoServer, ServerError, copy_app
-from scripts.common.provenance import command, commit
+from scripts.common.provenance import origin
 from scripts.common.refusals import checked_table
 from scripts.common.results import replace_rows
 
@@ -70,7 +70,7 @@ def main(
         typer.echo(str(error).splitlines()[0], err=True)
         raise typer.Exit(2) from None
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-    made = {"threads": torch.get_num_threads(), "seed": seed, "device": device, "commit": commit(), "command": command()}
+    made = {"threads": torch.get_num_threads(), "seed": seed, **origin(device)}
     replace_rows(out, [{**row, **made} for row in rows], ("model", "hearts", "request", "device", "threads"))
     for row in rows:
         typer.echo(", ".join(f"{name} {value}" for name, value in row.items()))

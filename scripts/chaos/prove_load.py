@@ -19,7 +19,7 @@ from prato.data.nifti import read_volume
 from prato.data.phantom import make_phantoms
 from scripts.chaos.load_clients import Seen, Worker, stored_labels
 from scripts.common.demo_client import DemoServer, ServerError, copy_app
-from scripts.common.provenance import command, commit
+from scripts.common.provenance import origin
 from scripts.common.results import write_rows
 
 #: Columns of the quantiles of the milliseconds.
@@ -62,7 +62,7 @@ def main(
     labels_taken = len(set().union(*(one.taken for one in seen)))
     run = {"memory": memory, "labels_taken": labels_taken, "labels_lost": len(lost), **stopping}
     run |= {"clients": clients, "seconds": seconds, "cores": os.cpu_count(), "trained_meanwhile": train, "unexplained": len(unexplained)}
-    made = {"seed": seed, "device": "cpu", "commit": commit(), "command": command()}
+    made = {"seed": seed, **origin()}
     rows = [{"request": kind, **counts, **run, **made} for kind, counts in _requests(seen).items()]
     write_rows(out / "result.csv", rows)
     for row in rows:

@@ -28,7 +28,7 @@ from prato.prompts.box import Box, BoxPrompt
 from prato.pruning.relevance import Weights
 from scripts.common.labelled import group_by_patient, require_labelled_studies
 from scripts.common.paths import MODELS, RESULTS
-from scripts.common.provenance import command, commit
+from scripts.common.provenance import origin
 from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import Row, read_rows, replace_rows
 from scripts.research.token_scores import NearestScore, RandomScore
@@ -80,7 +80,7 @@ def main(
     for network in _NETWORKS:
         predictor = Predictor.from_files(models / f"prato_{network}.safetensors")
         done = {(row["way"], row["keep"]) for row in written if row["model_version"] == predictor.version}
-        about = {"model_version": predictor.version, "threads": threads, "device": "cpu", "commit": commit(), "command": command()}
+        about = {"model_version": predictor.version, "threads": threads, **origin()}
         for way, keep in tqdm([(way, keep) for keep in _KEEP for way in WAYS if (way.name, keep) not in done], desc=network):
             described = {"network": network, "way": way.name, "keep": keep}
             rows = [{**described, **row, **about} for row in _measure(predictor, way, keep, files)]

@@ -30,7 +30,7 @@ from prato.prompts.box import Box, BoxPrompt
 from scripts.common.labelled import group_by_patient, require_labelled_studies
 from scripts.common.model_files import model_file
 from scripts.common.paths import ACDC_SPLIT
-from scripts.common.provenance import command, commit
+from scripts.common.provenance import origin
 from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import Row, replace_rows
 
@@ -56,7 +56,7 @@ def main(
         segmenter = load_segmenter(model_file(name), torch.device("cpu"))
         if not isinstance(segmenter, StackSegmenter):
             raise ValueError(f"{name} has no overview: name a model that looks at whole stacks.")
-        made = {"model": name, "model_version": segmenter.version, "device": "cpu", "commit": commit(), "command": command()}
+        made = {"model": name, "model_version": segmenter.version, **origin()}
         rows = [{**row, **made} for pair in tqdm(pairs, unit="patient", mininterval=5) for row in measure(segmenter, pair)]
         replace_rows(out, rows, ("model", "box", "way", "study"))
 

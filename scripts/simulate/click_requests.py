@@ -28,7 +28,7 @@ from prato.training.simulated_labeller import middle_of, wrong_parts
 from scripts.common.labelled import require_labelled_studies
 from scripts.common.model_files import model_file
 from scripts.common.paths import ACDC_SPLIT, REFINER
-from scripts.common.provenance import command, commit
+from scripts.common.provenance import origin
 from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import replace_rows
 
@@ -56,7 +56,7 @@ def main(
         own = predictor.predict(keep_scores=True).mask
         row: dict[str, Any] = {"study": file.study, "patient": file.patient, "model_version": refiner.version}
         row |= _points(predictor, refiner, image, own, truth) | _slices(predictor, refiner, image, own, truth)
-        rows.append({**row, "threads": threads, "device": "cpu", "commit": commit(), "command": command()})
+        rows.append({**row, "threads": threads, **origin()})
     replace_rows(out, rows, ("study",))
 
 

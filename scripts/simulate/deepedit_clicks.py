@@ -30,7 +30,7 @@ from prato.training.click_sessions import ClickSampler
 from scripts.common.labelled import require_labelled_studies
 from scripts.common.model_files import model_file
 from scripts.common.paths import ACDC_SPLIT
-from scripts.common.provenance import command, commit
+from scripts.common.provenance import origin
 from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import replace_rows
 from scripts.simulate.click_study import Correct, correct_by_clicks
@@ -72,7 +72,7 @@ def main(
         for labeller in Labeller:
             course = correct_by_clicks(mask, truth, deepedit.correct(), MANNERS[labeller], CLICKS, number)
             about = {"way": "DeepEdit", "labeller": labeller.value, "study": file.study, "patient": file.patient}
-            made = {"threads": threads, "seed": number, "device": "cpu", "commit": commit(), "command": command()}
+            made = {"threads": threads, "seed": number, **origin()}
             rows.append({**about, "slices": stored["slices"], **measure_course(course), **made})
     replace_rows(out, rows, ("way", "labeller", "study"))
 

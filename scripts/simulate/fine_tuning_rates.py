@@ -33,7 +33,7 @@ from prato.training.progress import TrainingProgress
 from scripts.common.arguments import MAX_SEED
 from scripts.common.model_files import model_file
 from scripts.common.paths import ACDC_SPLIT
-from scripts.common.provenance import command, commit
+from scripts.common.provenance import origin
 from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import Row, replace_rows
 
@@ -69,7 +69,7 @@ def main(
     """Measure Dice on new and on old patients, before and after training at either rate."""
     torch.set_num_threads(threads)
     about = {"model": DEFAULT_MODEL, "steps": steps}
-    made = {"threads": threads, "seed": seed, "device": "cpu", "commit": commit(), "command": command()}
+    made = {"threads": threads, "seed": seed, **origin()}
     if unknown := [name for name in kind if name not in KINDS]:
         raise ValueError(f"--kind must be one of {', '.join(KINDS)}, not {unknown[0]!r}.")
     held_out = load_split(ACDC_SPLIT).validation

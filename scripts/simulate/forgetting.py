@@ -21,7 +21,6 @@ from rich.table import Table
 from torch import Tensor
 from tqdm import tqdm
 
-from prato.data.atomic import first_line
 from prato.data.cases import load_training_case
 from prato.data.nifti import read_volume, write_volume
 from prato.data.phantom import make_phantoms
@@ -38,7 +37,7 @@ from scripts.common.arguments import MAX_SEED
 from scripts.common.model_files import model_file
 from scripts.common.paths import ACDC_SPLIT
 from scripts.common.provenance import command, commit
-from scripts.common.refusals import checked_table
+from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import Row, replace_rows
 from scripts.common.tables import print_table
 
@@ -100,6 +99,7 @@ _REMEDIES: dict[str, tuple[type[Trainer], float]] = {
 _SHARES = (1.0, 0.75, 0.5, 0.25)
 
 
+@refuses_in_one_sentence
 def main(
     studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
     out: Annotated[
@@ -114,17 +114,13 @@ def main(
     """Measure Dice on new and on base patients before and after each way to fine-tune."""
     torch.set_num_threads(threads)
     made_by = commit()
-    try:
-        held_out = load_split(ACDC_SPLIT).validation
-        files = [f for f in find_labelled_studies(studies) if f.patient in held_out]
-        if len({f.patient for f in files}) < 2 * _NEW + _BASE:
-            raise ValueError(f"{studies} holds too few of the validation patients of {ACDC_SPLIT.name}: import all of ACDC.")
-        base = [f for f in files if f.patient in held_out[:_BASE]]
-        with tempfile.TemporaryDirectory() as folder:
-            rows = _measure(base, _new(kind, files, held_out, Path(folder), seed), Path(folder), model, steps, seed)
-    except (ValueError, OSError) as error:
-        typer.echo(first_line(error), err=True)
-        raise typer.Exit(2) from None
+    held_out = load_split(ACDC_SPLIT).validation
+    files = [f for f in find_labelled_studies(studies) if f.patient in held_out]
+    if len({f.patient for f in files}) < 2 * _NEW + _BASE:
+        raise ValueError(f"{studies} holds too few of the validation patients of {ACDC_SPLIT.name}: import all of ACDC.")
+    base = [f for f in files if f.patient in held_out[:_BASE]]
+    with tempfile.TemporaryDirectory() as folder:
+        rows = _measure(base, _new(kind, files, held_out, Path(folder), seed), Path(folder), model, steps, seed)
     about = {"kind": kind.value, "model": model, "steps": steps}
     made = {"threads": threads, "seed": seed, "device": "cpu", "commit": made_by, "command": command()}
     replace_rows(out, [{**about, **row, **made} for row in rows], ("kind", "model", "seed"))

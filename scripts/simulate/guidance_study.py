@@ -30,7 +30,7 @@ from prato.training.click_trainer import ClickRecipe, ClickTrainer
 from scripts.common.arguments import MAX_SEED
 from scripts.common.labelled import require_labelled_studies
 from scripts.common.paths import ACDC_SPLIT
-from scripts.common.provenance import command, commit
+from scripts.common.provenance import origin
 from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import replace_rows
 from scripts.simulate.click_study import correct_by_clicks, make_drafts
@@ -88,7 +88,7 @@ def main(
     """Write a row for each study, labeller and entry."""
     torch.set_num_threads(threads)
     files = require_labelled_studies(studies, split, patients)
-    learned_from, made = ClickBank.load(bank), {"steps": steps, "seed": seed, "device": "cpu", "commit": commit(), "command": command()}
+    learned_from, made = ClickBank.load(bank), {"steps": steps, "seed": seed, **origin()}
     make_folder(work)
     for each in entry:
         network = _train(each, learned_from, steps, seed, work / f"{each.name.lower()}-{seed}-{steps}.pt")

@@ -28,7 +28,7 @@ from prato.training.simulated_labeller import CAREFUL, SCRIBBLING
 from scripts.common.labelled import require_labelled_studies
 from scripts.common.model_files import model_file
 from scripts.common.paths import ACDC_SPLIT, REFINER
-from scripts.common.provenance import command, commit
+from scripts.common.provenance import origin
 from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import write_rows
 from scripts.simulate.click_study import correct_by_clicks
@@ -66,7 +66,7 @@ def main(
         wrong = np.array([_count(predictor, refiner, file, number) for number, file in enumerate(files)])
         for labeller, (alone, after) in zip(_LABELLERS, wrong.sum(0)):
             found = {"labelled_patients": row["labelled_patients"], "labeller": labeller, "studies": len(files), "clicks": _CLICKS}
-            made = {"strategy": strategy, "seed": seed, "threads": threads, "device": "cpu", "commit": commit(), "command": command()}
+            made = {"strategy": strategy, "seed": seed, "threads": threads, **origin()}
             rows.append({**found, "voxels.painting_alone": int(alone), "voxels.after_clicks": int(after), **made})
     write_rows(out, rows)
 

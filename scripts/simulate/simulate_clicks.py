@@ -26,7 +26,7 @@ from prato.refinement.refiner import Refiner
 from prato.training.simulated_labeller import CAREFUL, CARELESS, SCRIBBLING
 from scripts.common.labelled import require_labelled_studies
 from scripts.common.paths import ACDC_SPLIT, REFINER
-from scripts.common.provenance import command, commit
+from scripts.common.provenance import origin
 from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import replace_rows
 from scripts.simulate.click_study import Correct, Course, clicks_until, correct_by_clicks, make_drafts, stamp
@@ -79,7 +79,7 @@ def main(
             for name, correct in ways.items():
                 course = correct_by_clicks(draft.mask, draft.truth, correct, MANNERS[who], CLICKS, number)
                 about = {"way": name, "labeller": who.value, "study": draft.file.study, "patient": draft.file.patient}
-                made = {"threads": threads, "seed": number, "device": "cpu", "commit": commit(), "command": command()}
+                made = {"threads": threads, "seed": number, **origin()}
                 version = {"model_version": network.version} if network is not None and name in (Way.REFINED, Way.FOLLOWED) else {}
                 rows.append({**about, **version, **measure_course(course), **made})
         replace_rows(out, rows, ("way", "labeller", "study"))
