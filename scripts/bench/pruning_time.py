@@ -26,28 +26,24 @@ from scripts.common.results import replace_rows
 WAYS = [(box, "") for box in BoxCondition] + [(BoxCondition.tight, "off"), (BoxCondition.none, "off")]
 
 
+#: They take turns, on so many studies at most, evenly chosen.
+_MODELS, _MOST = ("prato_swin_unetr", "prato_overview_swin_unetr", DEFAULT_MODEL, "prato_overview_unet_small"), 8
+
+
 @refuses_in_one_sentence
 def main(
     studies: Annotated[Path, typer.Option(help="Studies folder with labels/final.")],
     out: Annotated[Path, typer.Option(callback=checked_table, help="The CSV file to write.")],
     split: Annotated[Path | None, typer.Option(help="Split file: only its validation patients are measured.")] = None,
-    model: Annotated[list[str], typer.Option(help="Models to compare; they take turns.")] = [  # noqa: B006
-        "prato_swin_unetr",
-        "prato_overview_swin_unetr",
-        DEFAULT_MODEL,
-        "prato_overview_unet_small",
-    ],
-    most: Annotated[int, typer.Option(min=1, help="Maximum number of studies, evenly chosen.")] = 8,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
     """Write one row per study, model, box and pruning: milliseconds of locating and of the network, GFLOP and Dice."""
     torch.set_num_threads(threads)
     files = require_labelled_studies(studies, split)
-    files = files[:: max(1, len(files) // most)][:most]
-    predictors = {name: Predictor.from_files(model_file(name), locator_file(), device) for name in model}
-    ways = [(name, box, prune) for box, prune in WAYS for name in model]
-    made = {"threads": threads, **origin(device)}
+    files = files[:: max(1, len(files) // _MOST)][:_MOST]
+    predictors = {name: Predictor.from_files(model_file(name), locator_file(), "cpu") for name in _MODELS}
+    ways = [(name, box, prune) for box, prune in WAYS for name in _MODELS]
+    made = {"threads": threads, **origin()}
     rows = []
     for name, box, prune in ways:  # whatever is made at the first call
         evaluate_case(predictors[name], files[0], box, prune or None, 0)

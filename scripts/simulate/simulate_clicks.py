@@ -54,17 +54,13 @@ CLICKS, GOALS = 20, (0.95, 0.97)
 def main(
     studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
     out: Annotated[Path, typer.Option(callback=checked_table, help="The CSV file to write; rows of other ways and labellers stay.")],
-    refiner: Annotated[Path, typer.Option(help="The network behind a click.")] = REFINER,
     patients: Annotated[int, typer.Option(min=1, help="Validation patients.")] = 8,
     way: Annotated[list[Way], typer.Option(help="Several may be given.")] = list(Way),  # noqa: B006
-    labeller: Annotated[list[Labeller], typer.Option(help="Several may be given.")] = list(Labeller),  # noqa: B006
-    split: Annotated[Path, typer.Option(help="Split file.")] = ACDC_SPLIT,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
     """Write a row for each study, labeller and way."""
-    torch.set_num_threads(threads)
-    files = require_labelled_studies(studies, split, patients)
-    network = Refiner.from_file(refiner) if {Way.REFINED, Way.FOLLOWED} & {*way} else None
+    torch.set_num_threads(1)
+    files = require_labelled_studies(studies, ACDC_SPLIT, patients)
+    network = Refiner.from_file(REFINER) if {Way.REFINED, Way.FOLLOWED} & {*way} else None
     rows: list[dict[str, Any]] = []
     for number, draft in enumerate(make_drafts(files)):
         ways: dict[str, Correct] = {}
@@ -75,11 +71,11 @@ def main(
             ways |= {f"disc of {radius:g} mm": stamp(radius, draft.image.volume.spacing) for radius in RADII}
         if Way.WHOLE_PART in way:
             ways[Way.WHOLE_PART.value] = _whole_part(draft.truth)
-        for who in labeller:
+        for who in Labeller:
             for name, correct in ways.items():
                 course = correct_by_clicks(draft.mask, draft.truth, correct, MANNERS[who], CLICKS, number)
                 about = {"way": name, "labeller": who.value, "study": draft.file.study, "patient": draft.file.patient}
-                made = {"threads": threads, "seed": number, **origin()}
+                made = {"threads": 1, "seed": number, **origin()}
                 version = {"model_version": network.version} if network is not None and name in (Way.REFINED, Way.FOLLOWED) else {}
                 rows.append({**about, **version, **measure_course(course), **made})
         replace_rows(out, rows, ("way", "labeller", "study"))
