@@ -44,12 +44,10 @@ def main(
     out: Annotated[Path, typer.Option(callback=checked_table, help="The CSV file to write.")],
     model: Annotated[list[str], typer.Option(help="Models with an overview.")] = [DEFAULT_MODEL],  # noqa: B006
     split: Annotated[Path, typer.Option(help="Split file, whose validation patients are measured.")] = ACDC_SPLIT,
-    patients: Annotated[int | None, typer.Option(min=1, help="Maximum number of patients.")] = None,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
     """A row for each model, phase, box and way."""
-    torch.set_num_threads(threads)
-    pairs = [pair for pair in group_by_patient(require_labelled_studies(studies, split, patients)).values() if len(pair) == 2]
+    torch.set_num_threads(1)
+    pairs = [pair for pair in group_by_patient(require_labelled_studies(studies, split)).values() if len(pair) == 2]
     if not pairs:
         raise ValueError(f"{studies} has no patient with two labelled phases: scripts/import_acdc.py makes such a folder.")
     for name in model:
