@@ -19,7 +19,7 @@ from prato.labelling.trusted import find_trusted_phases
 from prato.models.registry import DEFAULT_MODEL
 from prato.pruning.plan import PRUNE_CHOICES
 from scripts.common.model_files import locator_file, model_file, model_name
-from scripts.common.provenance import command, commit
+from scripts.common.provenance import origin
 from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import replace_rows
 from scripts.common.tables import print_table
@@ -67,7 +67,7 @@ def main(
         "box": box.value,
         "prune": prune or ("plan" if predictor.plan else "off"),
     }
-    made = {"threads": torch.get_num_threads(), "seed": seed, "device": where, "commit": commit(), "command": command()}
+    made = {"threads": torch.get_num_threads(), "seed": seed, **origin(where)}
     replace_rows(out, [{**about, **_readable(row), **made} for row in rows], ("model", "box", "prune", "seed"))
     _show(about, summary(rows))
 

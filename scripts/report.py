@@ -19,7 +19,7 @@ from scripts.bench import overview_page, report_speed
 from scripts.bench.cost_estimate import cost_table
 from scripts.common import protocol_fields
 from scripts.common.figures import legend_below
-from scripts.common.markdown import fill_page
+from scripts.common.markdown import fill_page, grid
 from scripts.common.paths import DOCS, IMAGES, MODELS, RESULTS, ROOT
 from scripts.common.results import Row, read_rows
 from scripts.research import paper_page, slicer_versions
@@ -87,26 +87,11 @@ def _evaluations(rows: list[Row]) -> list[dict[str, Any]]:
     return [{**{name: own[0][name] for name in _ABOUT}, "summary": summary(own)} for own in found.values()]
 
 
-def _row(cells: list[str]) -> str:
-    return "| " + " | ".join(cells) + " |\n"
-
-
 def _table(results: list[dict[str, Any]]) -> str:
-    head = [
-        "model",
-        "box",
-        "pruning",
-        *(f"{name} DSC" for name in STRUCTURES),
-        "mean DSC",
-        "mean HD95",
-        "tokens kept",
-        "GFLOP per volume",
-    ]
-    lines = _row(head) + _row(["---"] * len(head))
-    for result in results:
-        lines += _row([_TITLES.get(result["model"], result["model"]), *_cells(result)])
     if not results:
         return ""
+    head = ["model", "box", "pruning", *(f"{name} DSC" for name in STRUCTURES), "mean DSC", "mean HD95", "tokens kept", "GFLOP per volume"]
+    lines = grid(head, [[_TITLES.get(result["model"], result["model"]), *_cells(result)] for result in results])
     found = results[0]["summary"]
     note = f"ACDC, {found['patients']} validation patients, {found['cases']} volumes (split by patient: docs/results/acdc_split.json)"
     devices = ", ".join(sorted({result["device"] for result in results}))
@@ -148,7 +133,7 @@ def _card(name: str, path: Path, results: list[dict[str, Any]]) -> str:
     text += "".join(_starts(made))
     if own:
         head = ["box", "pruning", *(f"{s} DSC" for s in STRUCTURES), "mean DSC", "mean HD95 (mm)", "tokens kept", "GFLOP"]
-        text += "\n## Validation patients\n\n" + _row(head) + _row(["---"] * len(head)) + "".join(_row(_cells(r)) for r in own)
+        text += "\n## Validation patients\n\n" + grid(head, [_cells(result) for result in own])
     if made.get("validation"):
         text += f"\n## Validation patients\n\n{made['validation']}\n"
     return text

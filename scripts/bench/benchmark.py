@@ -28,7 +28,7 @@ from scripts.bench.peers import peer_rows
 from scripts.bench.timing import fold_norms, make_calls, time_interleaved, time_shares, with_dtype
 from scripts.bench.volumes import volume_rows
 from scripts.common.model_files import model_file
-from scripts.common.provenance import command, commit
+from scripts.common.provenance import origin
 from scripts.common.results import replace_rows
 
 #: Every network here takes images whose sides are multiples of this.
@@ -109,7 +109,7 @@ def main(
             rows += [{**row, "dtype": kind.value} for row in volume_rows(max(volumes, 3), where, kind.torch)]
         about = {"window": window, "rounds": rounds, "pruning": prune or "the model's plan"}
         where_run = torch.cuda.get_device_name(where) if where.type == "cuda" else platform.processor() or platform.machine()
-        made = {"threads": threads, "device": where_run, "commit": commit(), "command": command()}
+        made = {"threads": threads, **origin(where_run)}
         found = peer_rows(studies, split, peers, paths) if peers else []
         for file, measured, more in (("benchmark", rows, about), ("benchmark_parts", parts, about), ("benchmark_peers", found, {})):
             if measured:

@@ -48,6 +48,8 @@ JOBS: dict[Beside, tuple[str, dict[str, Any], int]] = {
     Beside.TRAINING: ("train", {"max_steps": 100_000}, 2),
     Beside.BATCH: ("batch/infer", {}, 0),
 }
+#: On each image.
+_CLICKS = 15
 NAMES = {0: "background", **{value: name for name, value in STRUCTURES.items()}}
 
 
@@ -56,12 +58,9 @@ def main(
     studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
     out: Annotated[Path, typer.Option(callback=checked_table, help="The CSV file to write; rows of other devices and jobs in it stay.")],
     images: Annotated[int, typer.Option(min=1, help="Validation images.")] = 4,
-    clicks: Annotated[int, typer.Option(min=1, help="Clicks on each.")] = 15,
-    beside: Annotated[list[Beside], typer.Option(help="Several may be given.")] = list(Beside),  # noqa: B006
-    split: Annotated[Path, typer.Option(help="Split file.")] = ACDC_SPLIT,
 ) -> None:
     """Measure median and 90th percentile in ms, of the whole request and of what the server says it took."""
-    files = require_labelled_studies(studies, split)[:images]
+    files = require_labelled_studies(studies, ACDC_SPLIT)[:images]
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         served = Path(folder) / "studies"
@@ -70,23 +69,23 @@ def main(
             shutil.copy(file.image, served)
         with DemoServer(copy_app(Path(folder) / "app", DEFAULT_MODEL), served, Path(folder) / "server.log") as server:
             server.await_costs()
-            for job in beside:
-                rows += _rows(_beside(server, job, files, clicks), job)
+            for job in Beside:
+                rows += _rows(_beside(server, job, files), job)
     replace_rows(out, rows, ("part", "device", "beside"))
 
 
-def _beside(server: DemoServer, job: Beside, files: list[StudyFile], clicks: int) -> list[dict[str, Any]]:
+def _beside(server: DemoServer, job: Beside, files: list[StudyFile]) -> list[dict[str, Any]]:
     """What each click took while ``job`` ran; a batch begins again as soon as it is done."""
     if job is Beside.NOTHING:
-        return [each for file in files for each in _clicks(server, file, clicks, lambda: None)]
+        return [each for file in files for each in _clicks(server, file, lambda: None)]
     if job is Beside.IMAGES:
         with _asking(server, files):
-            return [each for file in files for each in _clicks(server, file, clicks, lambda: None)]
+            return [each for file in files for each in _clicks(server, file, lambda: None)]
     path, params, steps = JOBS[job]
     if job is Beside.TRAINING:
         for file in files:
             server.submit(file.study, file.label)
-    taken = [each for file in files for each in _clicks(server, file, clicks, lambda: server.start(path, DEFAULT_MODEL, params, steps))]
+    taken = [each for file in files for each in _clicks(server, file, lambda: server.start(path, DEFAULT_MODEL, params, steps))]
     server.end(path)
     return taken
 
@@ -122,7 +121,7 @@ def _rows(taken: list[dict[str, Any]], job: Beside) -> list[dict[str, Any]]:
     return rows
 
 
-def _clicks(server: DemoServer, file: StudyFile, count: int, prepare: Callable[[], None]) -> list[dict[str, Any]]:
+def _clicks(server: DemoServer, file: StudyFile, prepare: Callable[[], None]) -> list[dict[str, Any]]:
     """What each click took, after a box and a first click that are not timed; ``prepare`` is called before each."""
     volume = read_volume(file.image)
     truth = read_label(file.label, volume)
@@ -130,7 +129,7 @@ def _clicks(server: DemoServer, file: StudyFile, count: int, prepare: Callable[[
     answer, _ = server.infer(DEFAULT_MODEL, file.study, {"roi": roi})
     mask = np.asarray(nib.Nifti1Image.from_bytes(gzip.decompress(answer)).dataobj).astype(np.uint8)
     random, taken = np.random.default_rng(0), []
-    for _ in range(count + 1):
+    for _ in range(_CLICKS + 1):
         parts = [wrong_parts(mask[:, :, k], truth[:, :, k]) for k in range(mask.shape[2])]
         k = int(np.argmax([sizes.max() for _, sizes in parts]))
         structure, places = point_at(*parts[k], truth[:, :, k], CAREFUL, random)

@@ -15,14 +15,14 @@ from rich.table import Table
 from tqdm import tqdm
 
 from prato.data.cases import read_label
-from prato.data.nifti import VolumeError, read_volume, write_volume
+from prato.data.nifti import read_volume, write_volume
 from prato.data.studies import StudyFile, find_labelled_studies
 from prato.models.registry import DEFAULT_MODEL
 from prato.prompts.box import Box
 from scripts.bench.cines import Cine, write_cines
-from scripts.common.demo_client import DemoServer, ServerError, copy_app
-from scripts.common.provenance import command, commit
-from scripts.common.refusals import checked_table
+from scripts.common.demo_client import DemoServer, copy_app
+from scripts.common.provenance import origin
+from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import replace_rows
 from scripts.common.tables import print_table
 
@@ -34,6 +34,7 @@ _CINES = 5
 _Times = dict[str, float]
 
 
+@refuses_in_one_sentence
 def main(
     studies: Annotated[Path, typer.Option(help="Studies folder with labels/final: its images are sent back and forth.")],
     out: Annotated[Path, typer.Option(callback=checked_table, help="The CSV file to write; rows of other devices in it stay.")],
@@ -43,29 +44,25 @@ def main(
     frames: Annotated[int, typer.Option(min=0, help="Frames of a cine; 0 leaves the cines out.")] = 30,
 ) -> None:
     """Measure medians and quartiles in ms: an image that is new, another box on the same image, and all frames of a heartbeat."""
-    try:
-        labelled = [f for f in find_labelled_studies(studies) if read_volume(f.image).array.shape[2] >= slices]
-        files = labelled[: rounds + _WARM]
-        if len(files) < rounds + _WARM:
-            raise ValueError(f"{studies} has {len(files)} labelled images of at least {slices} slices: {rounds + _WARM} are needed.")
-        with tempfile.TemporaryDirectory() as folder:
-            served = Path(folder) / "studies"
-            served.mkdir()
-            boxes = {f.study: _crop(f, served, slices) for f in tqdm(files, desc="preparing", unit="image")}
-            cines = write_cines(labelled, served, slices, frames, min(rounds, _CINES) + _WARM) if frames else []
-            app, rows = copy_app(Path(folder) / "app"), []
-            for name in model:
-                # a server of its own, so that every image is new to it
-                with DemoServer(app, served, Path(folder) / "server.log") as server:
-                    server.await_costs()
-                    where = server.infer(name, files[0].study, {"roi": list(boxes[files[0].study].bounds)})[1]["device"]
-                    rows += [*_volume_rows(server, name, boxes), *_cine_rows(server, name, cines)]
-        about = {"slices": slices, "frames": frames, "computed_on": where}
-        made = {"device": _name(where), "commit": commit(), "command": command()}
-        replace_rows(out, [{**row, **about, **made} for row in rows], ("device",))
-    except (ServerError, VolumeError, ValueError, OSError) as error:
-        typer.echo(str(error).splitlines()[0], err=True)
-        raise typer.Exit(2) from None
+    labelled = [f for f in find_labelled_studies(studies) if read_volume(f.image).array.shape[2] >= slices]
+    files = labelled[: rounds + _WARM]
+    if len(files) < rounds + _WARM:
+        raise ValueError(f"{studies} has {len(files)} labelled images of at least {slices} slices: {rounds + _WARM} are needed.")
+    with tempfile.TemporaryDirectory() as folder:
+        served = Path(folder) / "studies"
+        served.mkdir()
+        boxes = {f.study: _crop(f, served, slices) for f in tqdm(files, desc="preparing", unit="image")}
+        cines = write_cines(labelled, served, slices, frames, min(rounds, _CINES) + _WARM) if frames else []
+        app, rows = copy_app(Path(folder) / "app"), []
+        for name in model:
+            # a server of its own, so that every image is new to it
+            with DemoServer(app, served, Path(folder) / "server.log") as server:
+                server.await_costs()
+                where = server.infer(name, files[0].study, {"roi": list(boxes[files[0].study].bounds)})[1]["device"]
+                rows += [*_volume_rows(server, name, boxes), *_cine_rows(server, name, cines)]
+    about = {"slices": slices, "frames": frames, "computed_on": where}
+    made = {**origin(_name(where))}
+    replace_rows(out, [{**row, **about, **made} for row in rows], ("device",))
     _show(rows)
 
 

@@ -22,12 +22,13 @@ from prato.data.nifti import write_volume
 from prato.data.phantom_beat import make_beat
 from prato.models.registry import DEFAULT_MODEL
 from scripts.bench.server_memory import mib, watch_height
-from scripts.common.arguments import MAX_SEED
-from scripts.common.demo_client import DemoServer, ServerError, copy_app
-from scripts.common.provenance import command, commit
-from scripts.common.refusals import checked_table
+from scripts.common.demo_client import DemoServer, copy_app
+from scripts.common.provenance import origin
+from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import replace_rows
 
+#: Of the cines that are timed.
+_PHASES, _SLICES, _SEED = 30, 10, 0
 #: Phases, slices and voxels along both sides of the cine whose memory is measured.
 _LARGE = (40, 20, 512)
 #: What a heartbeat of a cine that says nothing of time lasts, in ms.
@@ -35,49 +36,43 @@ _BEAT_MS = 1000.0
 _STEPS = ("read", "preprocess", "locate", "network", "postprocess", "write")
 
 
+@refuses_in_one_sentence
 def main(
     out: Annotated[Path, typer.Option(callback=checked_table, help="The CSV file to write.")],
     model: Annotated[list[str], typer.Option(help="Models of the server.")] = [DEFAULT_MODEL],  # noqa: B006
-    phases: Annotated[int, typer.Option(min=2, help="Phases of the generated cine.")] = 30,
-    slices: Annotated[int, typer.Option(min=1, help="Slices of the generated cine.")] = 10,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds, each of one request for all phases and one for each phase.")] = 3,
-    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the generated hearts.")] = 0,
     cine: Annotated[list[Path], typer.Option(help="Real cines to time instead of generated hearts.")] = [],  # noqa: B006
     large: Annotated[bool, typer.Option(help="Whether to measure memory on 40 phases of 20 slices of 512 x 512.")] = True,
 ) -> None:
     """Write one row per way of asking: the median of all rounds, of which each segments the phases of another heart in both ways.
 
-    Slices and phases of a cine that has fewer than are asked for are repeated, and those that are too many left out. Shares are of the time
+    Slices and phases of a real cine that has fewer than these are repeated, and those that are too many left out. Shares are of the time
     of a request for each phase of the same heart. ``others_ms`` is what networks do not take.
     """
-    try:
-        with tempfile.TemporaryDirectory(prefix="prato_cine_") as folder:
-            served = Path(folder) / "studies"
-            served.mkdir()
-            for n in range(rounds + 1):
-                _write_heart(served, n, *(_read(cine[n % len(cine)]) if cine else _generate(seed, n, phases)), phases, slices)
-            if large:
-                _write_large(served)
-            rows: list[dict[str, Any]] = []
-            for name in model:
-                with DemoServer(copy_app(Path(folder) / name, name), served, Path(folder) / "server.log") as server:
-                    server.await_costs()
-                    for row in _time(server, name, phases, slices, rounds):
-                        rows.append({"hearts": "real" if cine else "generated", **row})
-                    if large:
-                        rows.append(_weigh(server, name))
-    except (ServerError, ValueError, OSError) as error:
-        typer.echo(str(error).splitlines()[0], err=True)
-        raise typer.Exit(2) from None
+    with tempfile.TemporaryDirectory(prefix="prato_cine_") as folder:
+        served = Path(folder) / "studies"
+        served.mkdir()
+        for n in range(rounds + 1):
+            _write_heart(served, n, *(_read(cine[n % len(cine)]) if cine else _generate(n)), _PHASES, _SLICES)
+        if large:
+            _write_large(served)
+        rows: list[dict[str, Any]] = []
+        for name in model:
+            with DemoServer(copy_app(Path(folder) / name, name), served, Path(folder) / "server.log") as server:
+                server.await_costs()
+                for row in _time(server, name, rounds):
+                    rows.append({"hearts": "real" if cine else "generated", **row})
+                if large:
+                    rows.append(_weigh(server, name))
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-    made = {"threads": torch.get_num_threads(), "seed": seed, "device": device, "commit": commit(), "command": command()}
+    made = {"threads": torch.get_num_threads(), "seed": _SEED, **origin(device)}
     replace_rows(out, [{**row, **made} for row in rows], ("model", "hearts", "request", "device", "threads"))
     for row in rows:
         typer.echo(", ".join(f"{name} {value}" for name, value in row.items()))
 
 
-def _generate(seed: int, n: int, phases: int) -> tuple[np.ndarray, np.ndarray, float]:
-    beat = make_beat(seed, n + 1, phases)
+def _generate(n: int) -> tuple[np.ndarray, np.ndarray, float]:
+    beat = make_beat(_SEED, n + 1, _PHASES)
     return beat.images, beat.affine, beat.rr_ms
 
 
@@ -109,13 +104,13 @@ def _write_large(served: Path) -> None:
     write_cine(served / "large.nii.gz", cine, np.diag([0.75, 0.75, 8.0, 1.0]), 25, level=1)
 
 
-def _time(server: DemoServer, model: str, phases: int, slices: int, rounds: int) -> list[dict[str, Any]]:
+def _time(server: DemoServer, model: str, rounds: int) -> list[dict[str, Any]]:
     """Rows of one request and of many, interleaved; the first heart warms the server up."""
     taken: dict[str, list[dict[str, float]]] = {"one request": [], "a request for each": []}
     for n in range(rounds + 1):
         for what, asked in (
             ("one request", [(f"heart{n}", {"phases": "all"})]),
-            ("a request for each", [(f"heart{n}_frame{t:02d}", {}) for t in range(phases)]),
+            ("a request for each", [(f"heart{n}_frame{t:02d}", {}) for t in range(_PHASES)]),
         ):
             start = time.perf_counter()
             replies = [server.infer(model, study, params)[1]["latency_ms"] for study, params in asked]
@@ -123,7 +118,7 @@ def _time(server: DemoServer, model: str, phases: int, slices: int, rounds: int)
             steps = {step: sum(reply[step] for reply in replies) for step in _STEPS}
             networks = steps["locate"] + steps["network"]
             taken[what] += [{"whole": whole, "networks": networks, "others": whole - networks, **steps}] if n else []
-    about = {"model": model, "phases": phases, "slices": slices, "rounds": rounds}
+    about = {"model": model, "phases": _PHASES, "slices": _SLICES, "rounds": rounds}
     medians = {what: {step: round(median(each[step] for each in of), 1) for step in of[0]} for what, of in taken.items()}
     many = [each["whole"] for each in taken["a request for each"]]
     return [

@@ -13,8 +13,8 @@ import typer
 from rich.table import Table
 
 from scripts.common.markdown import grid
-from scripts.common.provenance import command, commit
-from scripts.common.refusals import checked_table
+from scripts.common.provenance import origin
+from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import Row, read_rows, write_rows
 from scripts.common.tables import print_table
 
@@ -37,6 +37,7 @@ class Assumptions:
     cores_per_gpu: int
 
 
+@refuses_in_one_sentence
 def main(
     measured: Annotated[list[Path], typer.Option(help="summary.json of scripts/batch_label.py on the CPU, one per number of workers.")],
     out: Annotated[
@@ -55,16 +56,12 @@ def main(
         assumed = Assumptions(studies, efficiency, storage, cores)
         rows = [cpu_row(run, assumed) for run in runs] + [idle_row(runs[0], assumed)]
         rows += [gpu_row(count, runs[0], rate, assumed) for count in _GPUS]
-        made = {"device": runs[0]["machine"]["processor"], "commit": commit(), "command": command()}
+        made = origin(runs[0]["machine"]["processor"])
         assumptions = {"assumptions": asdict(assumed), "gpu_gflops_a_second": rate}
         write_rows(out, [_without_none({**row, **assumptions, **made}) for row in rows])
         write_rows(out.with_name("batch_runs.csv"), map(_without_none, runs))
     except KeyError as error:
-        typer.echo(f"A file lacks {error}: give a summary.json of scripts/batch_label.py and a file of benchmark.py.", err=True)
-        raise typer.Exit(2) from None
-    except (ValueError, OSError) as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(2) from None
+        raise ValueError(f"A file lacks {error}: give a summary.json of scripts/batch_label.py and a file of benchmark.py.") from None
     table = Table(*_COLUMNS, title=f"{studies} studies")
     for row in rows:
         table.add_row(*_cells(row))

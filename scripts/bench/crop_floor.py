@@ -17,7 +17,7 @@ from prato.runtime.flops import count_flops
 from prato.runtime.region import Region
 from scripts.bench.benchmark import MARGIN, widen_network
 from scripts.common.model_files import model_file
-from scripts.common.provenance import command, commit
+from scripts.common.provenance import origin
 from scripts.common.refusals import checked_table
 from scripts.common.results import write_rows
 
@@ -34,7 +34,7 @@ def main(
     """
     try:
         rows = [_row(name, size) for name in ("prato_unetr", "prato_swin_unetr") for size in edge]
-        made = {"image": _IMAGE, "seed": 0, "device": "cpu", "commit": commit(), "command": command()}
+        made = {"image": _IMAGE, "seed": 0, **origin()}
         write_rows(out, [{**row, **made} for row in rows])
     except (CheckpointError, ValueError, OSError) as error:
         typer.echo(str(error), err=True)

@@ -47,6 +47,16 @@ Written by `make report` from the CSV files in this folder; [speed.md](../speed.
 exclude the time spent waiting for other programs on the same machine. *Dense* and *cut to the box* are MONAI's own calls;
 *norms folded* are the same with batch norms folded into the convolutions.
 
+- *Where a slice's time goes*: without stage 0, embedding the patches and the first block (Swin UNETR: the first stage) depend
+  on no box as long as the window stays in its place. Their share is what a second box in the same window saves, because the
+  app keeps them with the image. Windows begin at multiples of 8 pixels, so a box that is moved a little stays in its window.
+  The shipped models look at no box until after the fourth block (UNETR, which therefore saves more) or the first stage (Swin
+  UNETR). With stage 0, only the embedded patches are kept.
+- *Beside others' models*: ours get the tight box of the heart; LiteMedSAM gets the tight box of every structure on every
+  slice. myopari gets none, and may have been trained on these hearts.
+- *Whole requests over HTTP*: the server is warm; *http* is all the time not spent in the app. The frames of one slice are one
+  request; those of a stack are one request each, one after another, and their times are sums.
+
 ## Goals
 
 With at least 75 % of the tokens dropped, on one thread.

@@ -20,52 +20,46 @@ import typer
 from prato.data.studies import find_labelled_studies
 from prato.models.registry import DEFAULT_MODEL
 from prato.runtime.precision import is_bfloat16_fast
-from scripts.common.arguments import MAX_SEED
-from scripts.common.demo_client import DemoServer, ServerError, copy_app
-from scripts.common.provenance import command, commit
-from scripts.common.refusals import checked_table
+from scripts.common.demo_client import DemoServer, copy_app
+from scripts.common.provenance import origin
+from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import replace_rows
 
+#: Patients at most, evenly chosen.
+_PATIENTS, _SEED = 10, 1
 
+
+@refuses_in_one_sentence
 def main(
     studies: Annotated[Path, typer.Option(help="Studies folder with labels/final.")],
     out: Annotated[
         Path, typer.Option(callback=checked_table, help="The CSV file to write; rows of other models, threads and seeds in it stay.")
     ],
     model: Annotated[str, typer.Option(help="A shipped model's name.")] = DEFAULT_MODEL,
-    patients: Annotated[int, typer.Option(min=2, help="Maximum number of patients, evenly chosen.")] = 10,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of the training.")] = 120,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds, one after the other; the first starts the process that trains.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the first round.")] = 1,
 ) -> None:
-    """Write one row per round: wall-clock and CPU seconds from the request to the end, and what the round reports."""
-    try:
-        files = find_labelled_studies(studies)
-        people = sorted({file.patient for file in files})
-        people = people[:: max(1, len(people) // patients)][:patients]
-        chosen = [file for file in files if file.patient in people]
-        if len(people) < 2:
-            raise ValueError(f"{studies} holds labelled studies of {len(people)} patients: a round needs two at least.")
-        with tempfile.TemporaryDirectory(prefix="prato_round_") as folder:
-            served = Path(folder) / "studies"
-            labels = served / "labels" / "final"
-            labels.mkdir(parents=True)
-            for file in chosen:
-                shutil.copy(file.image, served / file.image.name)
-                shutil.copy(file.label, labels / file.image.name)
-            shutil.copy(studies / "manifest.json", served) if (studies / "manifest.json").exists() else None
-            with DemoServer(copy_app(Path(folder) / "app"), served, Path(folder) / "server.log") as server:
-                server.await_costs()
-                for number in range(rounds):
-                    asked = {"max_steps": steps, "max_epochs": 10_000, "seed": seed + number}
-                    row = {"model": model, "studies": len(chosen), "round": number + 1, **_measure_round(server, model, asked)}
-                    made = {"device": _device(), "commit": commit(), "command": command()}
-                    row |= {"precision": _precision(), "threads": torch.get_num_threads(), "seed": seed + number, **made}
-                    replace_rows(out, [row], ("model", "studies", "round", "threads", "seed", "device"))
-                    typer.echo(", ".join(f"{name} {value}" for name, value in row.items()))
-    except (ValueError, OSError, ServerError) as error:
-        typer.echo(str(error).splitlines()[0], err=True)
-        raise typer.Exit(2) from None
+    """Write one row, of a server's first round: wall-clock and CPU seconds from the request to the end, and what the round reports."""
+    files = find_labelled_studies(studies)
+    people = sorted({file.patient for file in files})
+    people = people[:: max(1, len(people) // _PATIENTS)][:_PATIENTS]
+    chosen = [file for file in files if file.patient in people]
+    if len(people) < 2:
+        raise ValueError(f"{studies} holds labelled studies of {len(people)} patients: a round needs two at least.")
+    with tempfile.TemporaryDirectory(prefix="prato_round_") as folder:
+        served = Path(folder) / "studies"
+        labels = served / "labels" / "final"
+        labels.mkdir(parents=True)
+        for file in chosen:
+            shutil.copy(file.image, served / file.image.name)
+            shutil.copy(file.label, labels / file.image.name)
+        shutil.copy(studies / "manifest.json", served) if (studies / "manifest.json").exists() else None
+        with DemoServer(copy_app(Path(folder) / "app"), served, Path(folder) / "server.log") as server:
+            server.await_costs()
+            asked = {"max_steps": 120, "max_epochs": 10_000, "seed": _SEED}
+            row = {"model": model, "studies": len(chosen), "round": 1, **_measure_round(server, model, asked)}
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    row |= {"precision": _precision(), "threads": torch.get_num_threads(), "seed": _SEED, **origin(device)}
+    replace_rows(out, [row], ("model", "studies", "round", "threads", "seed", "device"))
+    typer.echo(", ".join(f"{name} {value}" for name, value in row.items()))
 
 
 def _measure_round(server: DemoServer, model: str, asked: dict[str, Any]) -> dict[str, Any]:
@@ -87,10 +81,6 @@ def _precision() -> str:
     """What a round computes in on this machine."""
     where = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return "bfloat16" if is_bfloat16_fast(where) else "float32"
-
-
-def _device() -> str:
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
 if __name__ == "__main__":

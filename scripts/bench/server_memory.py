@@ -20,10 +20,10 @@ from scipy import ndimage
 from prato.data.nifti import Volume, read_volume, write_volume
 from prato.data.studies import find_labelled_studies
 from prato.models.registry import DEFAULT_MODEL
-from scripts.common.demo_client import DemoServer, ServerError, copy_app
+from scripts.common.demo_client import DemoServer, copy_app
 from scripts.common.paths import MODELS
-from scripts.common.provenance import command, commit
-from scripts.common.refusals import checked_table
+from scripts.common.provenance import origin
+from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import replace_rows
 
 #: What is asked of every model, by name.
@@ -32,29 +32,26 @@ _ORDINARY: tuple[tuple[str, dict[str, Any]], ...] = (("no box", {}), ("no box, o
 _LONG = (40, 512)
 
 
+@refuses_in_one_sentence
 def main(
     studies: Annotated[Path, typer.Option(help="Studies folder with labels/final; its first study is segmented.")],
     out: Annotated[Path, typer.Option(callback=checked_table, help="The CSV file to write.")],
 ) -> None:
     """Write one row per request: MiB that the server holds after it, and at its peak."""
-    try:
-        files = find_labelled_studies(studies)
-        if not files:
-            raise ValueError(f"{studies} has no labelled studies: labels belong in its folder labels/final.")
-        with tempfile.TemporaryDirectory(prefix="prato_memory_") as folder:
-            served = Path(folder) / "studies"
-            served.mkdir()
-            shutil.copy(files[0].image, served / "heart.nii.gz")
-            long = _lengthen(read_volume(files[0].image))
-            write_volume(served / "long.nii.gz", long.array, long.affine)
-            with DemoServer(copy_app(Path(folder) / "app"), served, Path(folder) / "server.log") as server:
-                server.await_costs()
-                rows = list(_measure(server))
-    except (ValueError, OSError, ServerError) as error:
-        typer.echo(str(error).splitlines()[0], err=True)
-        raise typer.Exit(2) from None
+    files = find_labelled_studies(studies)
+    if not files:
+        raise ValueError(f"{studies} has no labelled studies: labels belong in its folder labels/final.")
+    with tempfile.TemporaryDirectory(prefix="prato_memory_") as folder:
+        served = Path(folder) / "studies"
+        served.mkdir()
+        shutil.copy(files[0].image, served / "heart.nii.gz")
+        long = _lengthen(read_volume(files[0].image))
+        write_volume(served / "long.nii.gz", long.array, long.affine)
+        with DemoServer(copy_app(Path(folder) / "app"), served, Path(folder) / "server.log") as server:
+            server.await_costs()
+            rows = list(_measure(server))
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-    made = {"threads": psutil.cpu_count(), "device": device, "commit": commit(), "command": command()}
+    made = {"threads": psutil.cpu_count(), **origin(device)}
     replace_rows(out, [{**row, **made} for row in rows], ("request", "device"))
     for row in rows:
         typer.echo(", ".join(f"{name} {value}" for name, value in row.items()))

@@ -84,14 +84,7 @@ def _parts(said: str, rows: list[dict[str, Any]]) -> str:
         + [f"{100 * row['ms']['first'] / row['ms']['network']:.0f}" if row["way"].endswith("without stage 0") else ""]
         for row in rows
     ]
-    text = f"## Where a slice's time goes: {said}\n\nMedians in ms of the processor's work, a box of {rows[0]['box_edge']} pixels. "
-    text += "Embedding patches and the first block (Swin: its first stage) of all tokens depend on no box where the window does not: their "
-    text += "share is what a second box in the same window saves. The app keeps them with the image, and its normalised and resampled "
-    text += "slices: windows begin at multiples of 8 pixels, so that a box moved a little stays in its window. The shipped "
-    text += (
-        "models' plans look at no box until after the fourth block (UNETR, which saves more than the table says) or the first stage (Swin "
-    )
-    text += "UNETR). With stage 0 the patches alone are kept.\n\n"
+    text = f"## Where a slice's time goes: {said}\n\nMedians in processor ms, a box of {rows[0]['box_edge']} pixels.\n\n"
     return text + markdown_table(head, lines)
 
 
@@ -107,11 +100,7 @@ def _peers(said: str, rows: list[dict[str, Any]]) -> str:
     ]
     text = f"## Beside others' models: {said}\n\n"
     if measured:
-        text += f"DSC on {measured[0]['studies']} volume(s) of the validation patients, and the median ms of a volume. Ours get the tight "
-        text += (
-            "box of the heart; LiteMedSAM the tight box of every structure on every slice; myopari none, and it may have been trained on "
-        )
-        text += "these hearts.\n\n"
+        text += f"DSC on {measured[0]['studies']} volume(s) of the validation patients, and the median ms of a volume.\n\n"
     return text + markdown_table(["model", *structures, "ms per volume"], lines)
 
 
@@ -151,8 +140,5 @@ def _http(result: dict[str, Any]) -> str:
         + [f"{row['steps_ms'][step]:.0f}" for step in steps]
         for row in result["rows"]
     ]
-    note = f"A warm server, {result['slices']} slices; medians in ms. *http* is all that is not the app's."
-    if result.get("frames"):
-        note += f" A cine has {result['frames']} frames: those of one slice are one request, those of a stack one request for each frame, "
-        note += "one after another, from the first prompt to the last mask; their steps are sums."
+    note = f"Medians in ms; {result['slices']} slices" + (f", cines of {result['frames']} frames." if result.get("frames") else ".")
     return f"## Whole requests over HTTP: {result['device']}\n\n{note}\n\n" + markdown_table(["model", "request", "whole", *steps], rows)

@@ -22,7 +22,7 @@ from prato.models.registry import build_model
 from prato.training.slice_bank import load_packed
 from prato.training.stack_trainer import Recipe, StackTrainer, segmentation_loss
 from scripts.common.arguments import HelpFormatter, positive_int, refused_in_one_sentence, table_file
-from scripts.common.provenance import command, commit
+from scripts.common.provenance import origin
 from scripts.common.results import replace_rows
 from scripts.research.train_queue import QUEUE, entries
 
@@ -76,8 +76,8 @@ def main() -> None:
                 rows.append(row)
                 print(json.dumps(row), flush=True)
             del trainers
-    made = {"torch": torch.__version__, "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu"}
-    made |= {"commit": given.commit or commit(), "command": command()}
+    name = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
+    made = {"torch": torch.__version__, **origin(name, given.commit)}
     replace_rows(given.out, [{**row, **made} for row in rows], ("network", "way", "slices a step", "device"))
 
 
@@ -97,7 +97,7 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def shares(trainer: StackTrainer, steps: int = 5) -> dict[str, float]:
+def shares(trainer: StackTrainer) -> dict[str, float]:
     """Share of an eager step that is data, forward with the loss, backward, and the optimiser with averaging."""
     device, spent = trainer.device, dict.fromkeys(("data", "forward", "backward", "optimiser"), 0.0)
 
@@ -109,7 +109,7 @@ def shares(trainer: StackTrainer, steps: int = 5) -> dict[str, float]:
         spent[part] += time.perf_counter() - start
         return result
 
-    for step in range(steps):
+    for step in range(5):
         batch = timed("data", partial(trainer.sampler.batch, step))
 
         def forward(batch: Any = batch) -> Any:

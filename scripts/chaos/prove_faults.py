@@ -18,7 +18,7 @@ from scripts.chaos.faults.base import Base, make_base
 from scripts.chaos.faults.bench import Bench
 from scripts.chaos.faults.damage import all_damages
 from scripts.common.demo_client import ServerError
-from scripts.common.provenance import command, commit
+from scripts.common.provenance import origin
 from scripts.common.results import write_rows
 
 _STUDY = "phantom001_ED"
@@ -56,7 +56,7 @@ def main(
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
     rows: list[dict[str, Any]] = []
-    made_by = {"seed": seed, "device": "cpu", "commit": commit(), "command": command()}
+    made_by = {"seed": seed, **origin()}
     names = list(only or FAULTS)
     for row in tqdm(_prove_all(base, names, seed, at_once), total=len(names), unit="fault"):
         rows.append(row)

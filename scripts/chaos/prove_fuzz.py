@@ -17,7 +17,7 @@ from tqdm import tqdm
 from prato.data.phantom import make_phantoms
 from scripts.chaos.fuzz_requests import Fuzz, requests_for
 from scripts.common.demo_client import DemoServer, ServerError, copy_app
-from scripts.common.provenance import command, commit
+from scripts.common.provenance import origin
 from scripts.common.results import write_rows
 
 #: A model file that is damaged meanwhile, or work that cannot be taken on now.
@@ -53,7 +53,7 @@ def main(
     except ServerError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
-    made = {"seed": random_seed, "device": "cpu", "commit": commit(), "command": command()}
+    made = {"seed": random_seed, **origin()}
     rows = [
         {
             "route": route,

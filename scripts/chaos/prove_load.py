@@ -19,9 +19,11 @@ from prato.data.nifti import read_volume
 from prato.data.phantom import make_phantoms
 from scripts.chaos.load_clients import Seen, Worker, stored_labels
 from scripts.common.demo_client import DemoServer, ServerError, copy_app
-from scripts.common.provenance import command, commit
+from scripts.common.provenance import origin
 from scripts.common.results import write_rows
 
+#: Labellers at the same time.
+_CLIENTS = 8
 #: Columns of the quantiles of the milliseconds.
 _QUANTILES = {"p50_ms": 50, "p95_ms": 95, "p100_ms": 100}
 
@@ -29,9 +31,7 @@ _QUANTILES = {"p50_ms": 50, "p95_ms": 95, "p100_ms": 100}
 def main(
     out: Annotated[Path, typer.Option(help="A new folder for the server, its studies and result.csv.")],
     seconds: Annotated[int, typer.Option(min=5, help="How long.")] = 300,
-    clients: Annotated[int, typer.Option(min=1, max=30, help="Labellers at the same time.")] = 8,
     seed: Annotated[int, typer.Option(min=0, help="Which hearts, and who asks what in which order.")] = 0,
-    train: Annotated[bool, typer.Option(help="Train a model meanwhile.")] = True,
 ) -> None:
     """Exit code 1 where a label was lost, or a request failed without a reason that its client could act on."""
     if out.exists():
@@ -40,14 +40,12 @@ def main(
     app, studies = copy_app(out / "app"), out / "studies"
     make_phantoms(studies, 3, seed)
     labels = {path.name.removesuffix(".nii.gz"): read_volume(path) for path in sorted((studies / "labels" / "final").iterdir())}
-    workers_of = [(n, {study: (label.array.astype(np.uint8), label.affine) for study, label in labels.items()}) for n in range(clients)]
+    workers_of = [(n, {study: (label.array.astype(np.uint8), label.affine) for study, label in labels.items()}) for n in range(_CLIENTS)]
     try:
-        with DemoServer(app, studies, out / "server.log", {"PRATO_LABEL_MAX_WAITING": str(max(clients // 2, 1))}) as server:
+        with DemoServer(app, studies, out / "server.log", {"PRATO_LABEL_MAX_WAITING": str(_CLIENTS // 2)}) as server:
             server.infer("prato_unetr", next(iter(labels)), {})
-            if train:
-                requests.post(
-                    f"{server.url}/train/prato_unetr", json={"max_steps": 10_000, "max_epochs": 10_000}, timeout=60
-                ).raise_for_status()
+            training = {"max_steps": 10_000, "max_epochs": 10_000}
+            requests.post(f"{server.url}/train/prato_unetr", json=training, timeout=60).raise_for_status()
             workers = [Worker(server.url, seed * 1000 + n, own) for n, own in workers_of]
             memory = _work(workers, seconds, psutil.Process(server.process.pid))
             stop_sent = time.monotonic()
@@ -61,8 +59,8 @@ def main(
     unexplained = [line for one in seen for line in one.unexplained]
     labels_taken = len(set().union(*(one.taken for one in seen)))
     run = {"memory": memory, "labels_taken": labels_taken, "labels_lost": len(lost), **stopping}
-    run |= {"clients": clients, "seconds": seconds, "cores": os.cpu_count(), "trained_meanwhile": train, "unexplained": len(unexplained)}
-    made = {"seed": seed, "device": "cpu", "commit": commit(), "command": command()}
+    run |= {"clients": _CLIENTS, "seconds": seconds, "cores": os.cpu_count(), "trained_meanwhile": True, "unexplained": len(unexplained)}
+    made = {"seed": seed, **origin()}
     rows = [{"request": kind, **counts, **run, **made} for kind, counts in _requests(seen).items()]
     write_rows(out / "result.csv", rows)
     for row in rows:

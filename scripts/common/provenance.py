@@ -10,6 +10,11 @@ from pathlib import Path
 from scripts.common.paths import ROOT
 
 
+def origin(device: str = "cpu", at: str | None = None) -> dict[str, str]:
+    """How a row was made: on what, by which commit (``at``, where there is no checkout) and by which command."""
+    return {"device": device, "commit": at or commit(), "command": command()}
+
+
 def commit() -> str:
     """The checkout's commit, ``-dirty`` behind it where files were changed since; "unknown" outside a checkout."""
     done = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=ROOT, check=False)

@@ -28,7 +28,7 @@ from prato.models.registry import DEFAULT_MODEL
 from scripts.common.arguments import HelpFormatter, positive_int, refused_in_one_sentence, table_file
 from scripts.common.labelled import require_labelled_studies
 from scripts.common.model_files import locator_file, model_file, model_name
-from scripts.common.provenance import command, commit
+from scripts.common.provenance import origin
 from scripts.common.results import Row, replace_rows
 
 #: A stack (X, Y, Z) and its label, spoilt; what is random comes from the generator.
@@ -164,7 +164,7 @@ def main() -> None:
     with refused_in_one_sentence(parser):
         files = require_labelled_studies(given.studies, given.split, given.patients)
         models = [model_file(name) for name in given.model]
-    made = {"threads": given.threads, "device": given.device, "commit": commit(), "command": command()}
+    made = {"threads": given.threads, **origin(given.device)}
     for path in models:
         predictor = Predictor.from_files(path, locator_file(), given.device)
         about = {"model": model_name(path), "model_version": predictor.version}

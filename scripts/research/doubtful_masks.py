@@ -26,7 +26,7 @@ from prato.models.registry import DEFAULT_MODEL
 from scripts.common.arguments import HelpFormatter, positive_int, refused_in_one_sentence, table_file
 from scripts.common.labelled import require_labelled_studies
 from scripts.common.model_files import model_file
-from scripts.common.provenance import command, commit
+from scripts.common.provenance import origin
 from scripts.common.results import Row, replace_rows
 from scripts.research.corruptions import CORRUPTIONS, Corruption, corrupt, gamma
 
@@ -134,7 +134,7 @@ def main() -> None:
             if row is not None:
                 measured.append(row)
     about = {"model": DEFAULT_MODEL, "model_version": predictor.version}
-    made = {"threads": given.threads, "device": "cpu", "commit": commit(), "command": command()}
+    made = {"threads": given.threads, **origin()}
     replace_rows(given.out, [{**about, "fault": fault, **summarise(rows), **made} for fault, rows in found.items()], ("fault",))
 
 

@@ -19,7 +19,7 @@ from prato.data.phantom_beat import BeatLabels, make_beat_labels
 from prato.function.curve import VolumeCurve, find_ed_es
 from prato.prompts.box import Box
 from scripts.common.arguments import HelpFormatter, positive_int, seed_number, table_file
-from scripts.common.provenance import command, commit
+from scripts.common.provenance import origin
 from scripts.common.results import Row, write_rows
 
 #: By how much contours are moved, mm, one standard deviation.
@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--seed", type=seed_number, default=16, help="seed of everything random")
     parser.add_argument("--out", type=table_file, required=True, help="CSV file to write")
     args = parser.parse_args()
-    made = {"seed": args.seed, "device": "cpu", "commit": commit(), "command": command()}
+    made = {"seed": args.seed, **origin()}
     rows = [row for number in tqdm(range(1, args.beats + 1), unit="beat") for row in measure_beat(args.seed, number)]
     write_rows(args.out, [row | made for row in rows])
     for moved_mm in MOVED_MM:

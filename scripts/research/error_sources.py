@@ -40,7 +40,7 @@ from prato.runtime.precision import autocast
 from scripts.common.arguments import HelpFormatter, positive_int, refused_in_one_sentence, table_file
 from scripts.common.labelled import require_labelled_studies
 from scripts.common.model_files import model_file, model_name
-from scripts.common.provenance import command, commit
+from scripts.common.provenance import origin
 from scripts.common.results import Row, replace_rows
 
 #: Sides of the network's input are multiples of so many pixels.
@@ -214,7 +214,7 @@ def main() -> None:
         path = model_file(given.model)
         predictor = Predictor.from_files(path)
         files = require_labelled_studies(given.studies, given.split, given.patients)
-    made = {"threads": given.threads, "device": "cpu", "commit": commit(), "command": command()}
+    made = {"threads": given.threads, **origin()}
     rows: list[Row] = []
     places: list[Row] = []
     for each in tqdm(files, unit="study", mininterval=5):

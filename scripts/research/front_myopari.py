@@ -20,7 +20,7 @@ from prato.data.cases import read_label
 from prato.data.nifti import read_volume
 from scripts.common.arguments import HelpFormatter, positive_int, refused_in_one_sentence, table_file
 from scripts.common.labelled import require_labelled_studies
-from scripts.common.provenance import command, commit
+from scripts.common.provenance import origin
 from scripts.common.results import Row, replace_rows
 from scripts.research.error_sources import dice_of
 
@@ -52,7 +52,7 @@ def main() -> None:
     row: Row = {"training": "myopari", "network": f"myopari {about['version']}", "way": "whole slices", "box": "none"}
     row["volumes"] = len(files)
     row |= {"ms": {"all": round(about["ms"], 2)}, "share": 1.0, "dice": {**structures, "mean": round(mean(structures.values()), 4)}}
-    row |= {"threads": 1, "device": "cpu", "commit": commit(), "command": command()}
+    row |= {"threads": 1, **origin()}
     replace_rows(given.out, [row], ("training", "way", "box", "device", "threads"))
     print(json.dumps(row))
 

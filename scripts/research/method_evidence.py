@@ -30,8 +30,8 @@ from prato.pruning.relevance import Relevance, relevance
 from prato.runtime.flops import count_flops
 from prato.training.augmentation import SliceDataset
 from scripts.common.arguments import MAX_SEED
-from scripts.common.provenance import command, commit
-from scripts.common.refusals import checked_table
+from scripts.common.provenance import origin
+from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import Row, write_rows
 
 #: The block whose output is scored, and the bins of the prompted region.
@@ -45,6 +45,7 @@ RANKS, SPAN, FIXED = "a token in the box outranks one outside", "sigmoid of r", 
 OPERATIONS, DECODING = "operations", "decoding"
 
 
+@refuses_in_one_sentence
 def main(
     out: Annotated[Path, typer.Option(callback=checked_table, help="The CSV file to write.")],
     slices: Annotated[int, typer.Option(min=1, help="Slices of phantom hearts that are scored, each by a network of its own.")] = 60,
@@ -52,15 +53,11 @@ def main(
 ) -> None:
     """Nothing here is trained, and no data are needed."""
     torch.set_num_threads(1)
-    try:
-        make_folder(out.parent)  # what cannot be written is said before an hour has gone into it
-        with torch.no_grad():
-            rows = [*_scores(slices, seed), *_operations(seed), *(_decoding(norm, seed) for norm in ("batch", "instance"))]
-        made = {"slices": slices, "seed": seed, "device": "cpu", "commit": commit(), "command": command()}
-        write_rows(out, [{**row, **made} for row in rows])
-    except OSError as error:
-        typer.echo(f"{out} cannot be written: {error.strerror}.", err=True)
-        raise typer.Exit(2) from None
+    make_folder(out.parent)  # what cannot be written is said before an hour has gone into it
+    with torch.no_grad():
+        rows = [*_scores(slices, seed), *_operations(seed), *(_decoding(norm, seed) for norm in ("batch", "instance"))]
+    made = {"slices": slices, "seed": seed, **origin()}
+    write_rows(out, [{**row, **made} for row in rows])
 
 
 def _scores(slices: int, seed: int) -> Iterator[Row]:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from scripts.common.paths import RESULTS
-from scripts.common.provenance import command, commit
+from scripts.common.provenance import origin
 from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import Row, replace_rows
 from scripts.research.baselines.dtop import leaving
@@ -51,7 +51,7 @@ def main(
     """Write the largest differences for each method whose code is given; rows of the others stay."""
     checkouts = {compare_dynamic_vit: dynamic_vit, compare_evo_vit: evo_vit, compare_dtop: dtop, compare_tome: tome}
     rows: list[Row] = []
-    made = {"threads": torch.get_num_threads(), "seed": 0, "device": "cpu", "commit": commit(), "command": command()}
+    made = {"threads": torch.get_num_threads(), "seed": 0, **origin()}
     if not any(checkouts.values()):
         raise ValueError("Give the checkout of at least one method, such as --tome FOLDER.")
     for compare, folder in checkouts.items():

@@ -48,6 +48,8 @@ compare rows with rows, not with brackets. The paper's three columns on ACDC kee
 _READINGS = """The next claims go beyond the paper's. *Baselines* are all methods that prune or merge tokens, as PrATo does. *Every
 method* also includes dense networks and cropping to the box, which use the box without pruning.
 """
+_RULES = "[paper.md](paper.md#which-of-the-papers-claims-hold-here) says what *holds* means, and what a baseline is.\n"
+_BEYOND = "Claims that go beyond the paper's:\n"
 
 
 def write(results: Path, out: Path, tables: Path = PAPER_TABLES, slices: Path = SLICES) -> None:
@@ -86,8 +88,8 @@ def _tables_page(found: Mapping[str, Table], claims: Sequence[Claim], goals: Seq
     parts = ["# Reproducing the paper: all tables\n", _READ]
     for table in found.values():
         parts += [f"## {table.title}\n", *(f"**{DATA.get(data, data)}**\n\n{table_text(table, data)}" for data in table.rows)]
-    parts += [recipe_text(recipe), _ranking(found), "## Why each claim holds or does not\n", RULE]
-    parts += ["".join(claim.text() for claim in claims if claim.because), _READINGS, "".join(claim.text() for claim in goals)]
+    parts += [recipe_text(recipe), _ranking(found), "## Why each claim holds or does not\n", _RULES]
+    parts += ["".join(claim.text() for claim in claims if claim.because), _BEYOND, "".join(claim.text() for claim in goals)]
     return parts
 
 

@@ -27,7 +27,8 @@ from prato.data.cases import TrainingCase
 from prato.models.checkpoint import save_model
 from prato.training.slice_bank import save_packed
 from scripts.common.paths import ROOT, check_writable
-from scripts.common.provenance import command, commit
+from scripts.common.provenance import origin
+from scripts.common.refusals import refuses_in_one_sentence
 from scripts.common.results import Row, check_table, replace_rows
 from scripts.research.datasets.acdc import CUT_MM
 from scripts.research.datasets.base import FIELD_MM, ExperimentError, dataset_class
@@ -60,13 +61,10 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 
 
 @app.command()
+@refuses_in_one_sentence
 def write(out: Annotated[Path, typer.Option(help="Queue file.")] = QUEUE) -> None:
     """Write the queue from the matrix: the rows that decide with two seeds, then table after table."""
-    try:
-        check_writable(out, is_folder=False)
-    except ValueError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(2) from None
+    check_writable(out, is_folder=False)
     experiments = load_experiments()
     order = training_order(experiments, load_tables(PAPER_TABLES, experiments))
     lines = [json.dumps(entry(name, seed, experiments)) for name, seed in order]
@@ -77,6 +75,7 @@ def write(out: Annotated[Path, typer.Option(help="Queue file.")] = QUEUE) -> Non
 
 
 @app.command()
+@refuses_in_one_sentence
 def pack(
     name: Annotated[str, typer.Option(help="acdc or isic.")],
     out: Annotated[Path, typer.Option(help="Packed file of training and validation slices.")],
@@ -84,22 +83,18 @@ def pack(
     splits: Annotated[Path, typer.Option(help="Folder of the files split_NAME.json.")] = ROOT / "docs" / "results" / "paper",
 ) -> None:
     """Pack what is trained and validated on; hearts without the slices beyond them, colours in the place of slices."""
-    try:
-        check_writable(out, is_folder=False)
-        if name not in _FIELDS:
-            raise ValueError(f"--name must be {' or '.join(_FIELDS)}, not {name}: other data sets are trained by paper.py alone.")
-        dataset = dataset_class(name)(data_folders(data)[name])
-        images = next(each.images for each in load_experiments().values() if each.data == name)
-        if not (file := splits / f"split_{name}.json").is_file():
-            raise ValueError(f"{file} is missing: --splits is the --out of paper.py, whose first run writes it.")
-        split = load_split(file, dataset.groups(images))
-        cases = dataset.training_cases([*split.train, *split.validation], 128, True, lambda done, total: None)
-        make_folder(out.parent)
-        save_packed(out, [_whole(case, _FIELDS[name][1]) for case in cases])
-        typer.echo(f"{len(cases)} cases, {out.stat().st_size / 1e6:.0f} MB")
-    except (ValueError, RuntimeError, OSError) as error:
-        typer.echo(str(error).splitlines()[0], err=True)
-        raise typer.Exit(2) from None
+    check_writable(out, is_folder=False)
+    if name not in _FIELDS:
+        raise ValueError(f"--name must be {' or '.join(_FIELDS)}, not {name}: other data sets are trained by paper.py alone.")
+    dataset = dataset_class(name)(data_folders(data)[name])
+    images = next(each.images for each in load_experiments().values() if each.data == name)
+    if not (file := splits / f"split_{name}.json").is_file():
+        raise ValueError(f"{file} is missing: --splits is the --out of paper.py, whose first run writes it.")
+    split = load_split(file, dataset.groups(images))
+    cases = dataset.training_cases([*split.train, *split.validation], 128, True, lambda done, total: None)
+    make_folder(out.parent)
+    save_packed(out, [_whole(case, _FIELDS[name][1]) for case in cases])
+    typer.echo(f"{len(cases)} cases, {out.stat().st_size / 1e6:.0f} MB")
 
 
 @app.command()
@@ -110,7 +105,7 @@ def collect(
     curves: Annotated[Path, typer.Option(help="Learning curves.")] = ROOT / "docs" / "results" / "paper" / "curves.csv",
 ) -> None:
     """Model files for ``paper.py run`` of all trainings that have ended, and their learning curves."""
-    experiments, made, place = load_experiments(), {"device": device, "commit": commit(), "command": command()}, queue_out
+    experiments, made, place = load_experiments(), origin(device), queue_out
     try:
         check_table(curves)
         check_writable(models, is_folder=True)

@@ -24,7 +24,7 @@ from prato.prompts.box import BoxPrompt
 from prato.pruning.plan import PruningPlan
 from prato.runtime.devices import find_device
 from scripts.common.paths import ROOT
-from scripts.common.provenance import command, commit
+from scripts.common.provenance import origin
 from scripts.common.refusals import refuses_in_one_sentence
 from scripts.common.results import Row, read_rows, replace_rows
 from scripts.research.datasets.base import EvalCase
@@ -73,8 +73,7 @@ def main(
         shift = number * len(names) // rounds
         for name in tqdm(names[shift:] + names[:shift], unit="row", leave=False):
             found[name].append(_time(rows[name], on)[0])
-    made = {"threads": threads, "device": torch.cuda.get_device_name(on) if on.type == "cuda" else "cpu"}
-    made |= {"commit": commit(), "command": command()}
+    made = {"threads": threads, **origin(torch.cuda.get_device_name(on) if on.type == "cuda" else "cpu")}
     replace_rows(
         results / "times.csv",
         [

@@ -44,7 +44,7 @@ from scripts.common.arguments import HelpFormatter, positive_int, refused_in_one
 from scripts.common.labelled import group_by_patient, require_labelled_studies
 from scripts.common.model_files import model_file
 from scripts.common.paths import RESULTS
-from scripts.common.provenance import command, commit
+from scripts.common.provenance import origin
 from scripts.common.results import Row, replace_rows
 
 #: Phases of the generated beats, in turn.
@@ -188,7 +188,6 @@ def main() -> None:
     parser.add_argument("--acdc", type=Path, help="the official ACDC folder")
     parser.add_argument("--patients", type=positive_int, default=8, help="of the validation patients")
     parser.add_argument("--beats", type=positive_int, default=3, help="generated ones")
-    parser.add_argument("--tuned", type=int, default=1, help="cines of each kind on which the network is fine-tuned")
     parser.add_argument("--seed", type=seed_number, default=31, help="of the generated beats")
     parser.add_argument("--out", type=table_file, required=True, help="CSV file to write")
     args = parser.parse_args()
@@ -196,16 +195,13 @@ def main() -> None:
         cines = [] if args.acdc is None else [acdc_cine(args.acdc)]
         patients = {} if args.studies is None else group_by_patient(require_labelled_studies(args.studies, args.split, args.patients))
     predictor = Predictor.from_files(model_file(DEFAULT_MODEL))
-    made = {
-        **{"model": DEFAULT_MODEL, "model_version": predictor.version, "seed": args.seed, "threads": torch.get_num_threads()},
-        **{"device": "cpu", "commit": commit(), "command": command()},
-    }
+    made = {"model": DEFAULT_MODEL, "model_version": predictor.version, "seed": args.seed, "threads": torch.get_num_threads(), **origin()}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         seen: Counter[str] = Counter()
         for example in tqdm(_examples(args, cines, patients, folder), unit="cine"):
             seen[example.kind] += 1
-            rows = measure(example, predictor, folder, seen[example.kind] <= args.tuned)
+            rows = measure(example, predictor, folder, is_tuned=seen[example.kind] == 1)
             replace_rows(args.out, [row | made for row in rows], ("cine", "keys", "way"))
 
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from prato.models.checkpoint import load_model
 from prato.training.trainer import Progress
 from scripts.common.arguments import MAX_SEED
-from scripts.common.provenance import command, commit
+from scripts.common.provenance import origin
 from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import Row, replace_rows
 from scripts.research.experiments.data import ExperimentData
@@ -52,7 +52,7 @@ def main(
     missing = [name for name in names if name not in experiments]
     if missing:
         raise ValueError(f"{missing[0]} is not an experiment such as {next(iter(experiments))}.")
-    made_by = {"threads": threads, "seed": seed, "device": "cpu", "commit": commit(), "command": command()}
+    made_by = {"threads": threads, "seed": seed, **origin()}
     prepared, rows = ExperimentData(data_folders(data), splits), []
     for name in names:
         for way, changed in WAYS.items():

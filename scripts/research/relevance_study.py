@@ -28,7 +28,7 @@ from prato.prompts.box import Box, BoxPrompt
 from prato.pruning.relevance import Weights
 from scripts.common.labelled import group_by_patient, require_labelled_studies
 from scripts.common.paths import MODELS, RESULTS
-from scripts.common.provenance import command, commit
+from scripts.common.provenance import origin
 from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import Row, read_rows, replace_rows
 from scripts.research.token_scores import NearestScore, RandomScore
@@ -71,16 +71,15 @@ def main(
     models: Annotated[Path, typer.Option(help="Folder of prato_unetr and prato_swin_unetr.")] = MODELS,
     out: Annotated[Path, typer.Option(callback=checked_table, help="CSV file of results; what it has is not measured again.")] = RESULTS
     / "relevance.csv",
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
     """DSC of every way and share, a row a study."""
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
     files = _files(studies, split, patients)
     written = read_rows(out) if out.exists() else []
     for network in _NETWORKS:
         predictor = Predictor.from_files(models / f"prato_{network}.safetensors")
         done = {(row["way"], row["keep"]) for row in written if row["model_version"] == predictor.version}
-        about = {"model_version": predictor.version, "threads": threads, "device": "cpu", "commit": commit(), "command": command()}
+        about = {"model_version": predictor.version, "threads": 1, **origin()}
         for way, keep in tqdm([(way, keep) for keep in _KEEP for way in WAYS if (way.name, keep) not in done], desc=network):
             described = {"network": network, "way": way.name, "keep": keep}
             rows = [{**described, **row, **about} for row in _measure(predictor, way, keep, files)]

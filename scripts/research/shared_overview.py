@@ -30,7 +30,7 @@ from prato.prompts.box import Box, BoxPrompt
 from scripts.common.labelled import group_by_patient, require_labelled_studies
 from scripts.common.model_files import model_file
 from scripts.common.paths import ACDC_SPLIT
-from scripts.common.provenance import command, commit
+from scripts.common.provenance import origin
 from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import Row, replace_rows
 
@@ -44,19 +44,17 @@ def main(
     out: Annotated[Path, typer.Option(callback=checked_table, help="The CSV file to write.")],
     model: Annotated[list[str], typer.Option(help="Models with an overview.")] = [DEFAULT_MODEL],  # noqa: B006
     split: Annotated[Path, typer.Option(help="Split file, whose validation patients are measured.")] = ACDC_SPLIT,
-    patients: Annotated[int | None, typer.Option(min=1, help="Maximum number of patients.")] = None,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
     """A row for each model, phase, box and way."""
-    torch.set_num_threads(threads)
-    pairs = [pair for pair in group_by_patient(require_labelled_studies(studies, split, patients)).values() if len(pair) == 2]
+    torch.set_num_threads(1)
+    pairs = [pair for pair in group_by_patient(require_labelled_studies(studies, split)).values() if len(pair) == 2]
     if not pairs:
         raise ValueError(f"{studies} has no patient with two labelled phases: scripts/import_acdc.py makes such a folder.")
     for name in model:
         segmenter = load_segmenter(model_file(name), torch.device("cpu"))
         if not isinstance(segmenter, StackSegmenter):
             raise ValueError(f"{name} has no overview: name a model that looks at whole stacks.")
-        made = {"model": name, "model_version": segmenter.version, "device": "cpu", "commit": commit(), "command": command()}
+        made = {"model": name, "model_version": segmenter.version, **origin()}
         rows = [{**row, **made} for pair in tqdm(pairs, unit="patient", mininterval=5) for row in measure(segmenter, pair)]
         replace_rows(out, rows, ("model", "box", "way", "study"))
 

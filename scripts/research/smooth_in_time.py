@@ -41,7 +41,7 @@ from prato.models.registry import DEFAULT_MODEL
 from prato.prompts.box import Box
 from scripts.common.arguments import HelpFormatter, positive_int, refused_in_one_sentence, seed_number, table_file
 from scripts.common.model_files import model_file
-from scripts.common.provenance import command, commit
+from scripts.common.provenance import origin
 from scripts.common.results import Row, write_rows
 from scripts.research.ed_es import distance
 from scripts.research.error_sources import Case, logits_of, to_mask
@@ -235,14 +235,7 @@ def main() -> None:
         first = [] if args.acdc is None else [acdc_beat(args.acdc)]
     segmenter = load_segmenter(model_file(DEFAULT_MODEL), torch.device("cpu"))
     assert isinstance(segmenter, StackSegmenter)
-    made = {
-        "model": DEFAULT_MODEL,
-        "model_version": segmenter.version,
-        "seed": args.seed,
-        "device": "cpu",
-        "commit": commit(),
-        "command": command(),
-    }
+    made = {"model": DEFAULT_MODEL, "model_version": segmenter.version, "seed": args.seed, **origin()}
     rows: list[Row] = []
     for beat in tqdm(_beats(args, first), unit="cine"):
         rows += measure_beat(segmenter, beat)

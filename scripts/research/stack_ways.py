@@ -29,6 +29,7 @@ from scripts.research.stacks import IMAGE_STEP, Stack
 
 #: Pixels of context round a box: 36 mm.
 CONTEXT = 24
+_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -58,36 +59,36 @@ def pruned(plan: PruningPlan | None) -> Way:
     return _chosen(lambda network, embedding, prompts, size: network.choose_region(size, embedding, prompts, plan))
 
 
-def random_region(plan: PruningPlan, seed: int = 0) -> Way:
+def random_region(plan: PruningPlan) -> Way:
     """A region as large as the plan's, anywhere in the slice."""
 
     def choose(network: Any, embedding: Any, prompts: PromptBatch, size: tuple[int, ...]) -> Region:
         region = network.choose_region(size, embedding, prompts, plan).region
-        rng = np.random.default_rng([seed, *region.start, *region.stop])
+        rng = np.random.default_rng([_SEED, *region.start, *region.stop])
         start = tuple(int(rng.integers((n - length) // TOKEN + 1)) * TOKEN for n, length in zip(size, region.cells))
         return Region(start, tuple(a + length for a, length in zip(start, region.cells)), size)
 
     return _chosen(choose)
 
 
-def random_square(share: float, seed: int = 0) -> Way:
+def random_square(share: float) -> Way:
     """A square of that share of the slice's pixels, anywhere in it: for a network that was trained with no relevance to follow."""
 
     def choose(network: Any, embedding: Any, prompts: PromptBatch, size: tuple[int, ...]) -> Region:
         edge = min(-(-round(math.sqrt(share * math.prod(size))) // network.multiple) * network.multiple, *size)
-        rng = np.random.default_rng([seed, *size, *(int(at) for group in prompts.groups for at in group.coordinates.flatten()[:4])])
+        rng = np.random.default_rng([_SEED, *size, *(int(at) for group in prompts.groups for at in group.coordinates.flatten()[:4])])
         start = tuple(int(rng.integers((n - edge) // TOKEN + 1)) * TOKEN for n in size)
         return Region(start, tuple(a + edge for a in start), size)
 
     return _chosen(choose)
 
 
-def random_tokens(plan: PruningPlan, seed: int = 0) -> Way:
+def random_tokens(plan: PruningPlan) -> Way:
     """As many tokens as the plan keeps, drawn at random; computed is what holds them."""
 
     def choose(network: Any, embedding: Any, prompts: PromptBatch, size: tuple[int, ...]) -> Region:
         (record,) = network.choose_region(size, embedding, prompts, plan).stages
-        rng = np.random.default_rng([seed, int(record.alive.sum())])
+        rng = np.random.default_rng([_SEED, int(record.alive.sum())])
         keep = np.zeros(record.alive.numel(), bool)
         keep[rng.permutation(keep.size)[: int(record.alive.sum())]] = True
         return computed_region(torch.from_numpy(keep).view(len(record.alive), *record.grid), size, network.multiple)

@@ -25,7 +25,7 @@ from prato.runtime.devices import find_device
 from prato.runtime.region import Region
 from prato.training.slice_bank import SliceBank, load_packed
 from scripts.common.arguments import positive_int, read_sides, table_file
-from scripts.common.provenance import command, commit
+from scripts.common.provenance import origin
 from scripts.common.results import Row
 from scripts.research.queue_weights import read_weights
 
@@ -134,5 +134,5 @@ def begin(given: argparse.Namespace) -> tuple[list[Stack], torch.device, Row]:
     device = find_device(given.device)
     bank = load_packed(given.packed, device, read_sides(given.split, ["validation"])["validation"])
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    made: Row = {"threads": given.threads, "device": name, "commit": given.commit or commit(), "command": command()}
+    made: Row = {"threads": given.threads, **origin(name, given.commit)}
     return choose_evenly(load_stacks(bank), given.volumes), device, made

@@ -61,19 +61,16 @@ def main(
     dense: Annotated[Path, typer.Option(help="The same, trained dense.")],
     engine: Annotated[Path, typer.Option(help="The same, trained with stage 0 and the box's tokens held.")],
     at_box: Annotated[Path, typer.Option(help="Dense model for windows at the box: the dense model given the box, and crop-to-box.")],
-    phases: Annotated[int, typer.Option(min=1, max=2, help="2: both phases of a patient; 1: end-diastole and end-systole in turn.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the boxes.")] = 0,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
     """DSC, HD95 (mm), GFLOP, network time and kept tokens of every way, share and box."""
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
     files = require_labelled_studies(studies, split)
-    if phases == 1:
-        files = files[0::4] + files[3::4]
+    files = files[0::4] + files[3::4]  # end-diastole and end-systole in turn
     cases_file = out.with_name("token_cases.csv")
     rows = [row for row in (read_rows(out) if out.exists() else []) if row["network"] == network and row["seed"] == seed]
     done = {(row["way"], row["keep"], row["model_version"]) for row in rows}
-    made = {"threads": threads, "seed": seed, "device": "cpu", "commit": commit()}
+    made = {"threads": 1, "seed": seed, "device": "cpu", "commit": commit()}
     for way in tqdm([*_ways(relevance, random, dense, engine, at_box)], unit="way"):
         if (way.name, way.keep, stored_version(way.model)) in done:
             continue

@@ -17,31 +17,29 @@ from prato.models.checkpoint import load_model, model_preset, save_model
 from prato.models.registry import DEFAULT_MODEL
 from prato.training.click_bank import ClickBank
 from prato.training.click_trainer import ClickRecipe, ClickTrainer
-from scripts.common.arguments import MAX_SEED
 from scripts.common.model_files import model_file
 from scripts.common.paths import ACDC_SPLIT
 from scripts.common.provenance import command, commit
 from scripts.common.refusals import refuses_in_one_sentence
 
+#: Of everything random.
+_SEED = 0
+
 
 @refuses_in_one_sentence
 def main(
     studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
-    split: Annotated[Path, typer.Option(help="Split file: its training patients are used.")] = ACDC_SPLIT,
     out: Annotated[Path, typer.Option(help="Folder of the bank, the state and the model; a stopped training resumes.")] = Path(
         "out/clicks"
     ),
-    start: Annotated[Path | None, typer.Option(help="A refiner to start from; by default fresh weights.")] = None,
     steps: Annotated[int, typer.Option(min=1, help="Steps of twelve clicks each; about three a second on one CPU thread.")] = 18_000,
-    rate: Annotated[float, typer.Option(help="Peak learning rate of AdamW.")] = 2e-3,
-    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of everything random.")] = 0,
 ) -> None:
     """Writes ``click_refiner.safetensors``."""
     spec = model_preset("click_refiner")
-    torch.manual_seed(seed)
-    bank = _bank(studies, split, out / "bank.npz", spec.pixel, seed)
-    network = spec.build() if start is None else load_model(start)[0].float()
-    trainer = ClickTrainer(network, bank, ClickRecipe(steps, edge=spec.window, rate=rate, seed=seed))
+    torch.manual_seed(_SEED)
+    bank = _bank(studies, out / "bank.npz", spec.pixel)
+    network = spec.build()
+    trainer = ClickTrainer(network, bank, ClickRecipe(steps, edge=spec.window, seed=_SEED))
     with tqdm(total=steps, unit="step", mininterval=10.0) as bar:
 
         def report(now: ClickTrainer) -> None:
@@ -50,26 +48,26 @@ def main(
 
         trainer.fit(out / "state.pt", report)
     network.load_state_dict(trainer.averaged)
-    about = {"seed": seed, "steps": trainer.step, "seconds": round(trainer.spent), "slices": len(bank.images)}
+    about = {"seed": _SEED, "steps": trainer.step, "seconds": round(trainer.spent), "slices": len(bank.images)}
     made = {**about, "commit": commit(), "command": command()}
     save_model(out / "click_refiner.safetensors", network, spec.model_copy(update={"training": made}))
 
 
-def _bank(studies: Path, split: Path, path: Path, pixel: float, seed: int) -> ClickBank:
+def _bank(studies: Path, path: Path, pixel: float) -> ClickBank:
     """The bank at ``path``, made now where it is not there yet."""
     if path.exists():
         return ClickBank.load(path)
-    training = {*load_split(split).train}
+    training = {*load_split(ACDC_SPLIT).train}
     files = [file for file in find_labelled_studies(studies) if file.patient in training]
     if not files:
         raise ValueError(
-            f"{studies} has no labelled studies of the training patients of {split}: labels belong in its folder labels/final."
+            f"{studies} has no labelled studies of the training patients of {ACDC_SPLIT}: labels belong in its folder labels/final."
         )
     read = (load_training_case(file, pixel) for file in tqdm(files, desc="studies"))
     cases: list[TrainingCase] = [case for case in read if case is not None]
     network, known, _ = load_model(model_file(DEFAULT_MODEL))
     with tqdm(total=len(cases), desc="drafts") as bar:
-        bank = ClickBank.from_cases(cases, network, known.pruning_plan(), seed, on_case=bar.update)
+        bank = ClickBank.from_cases(cases, network, known.pruning_plan(), _SEED, on_case=bar.update)
     make_folder(path.parent)
     bank.save(path)
     return bank

@@ -89,8 +89,6 @@ def main() -> None:
     parser.add_argument("--data", default="acdc", help="only entries of this data set, from which --packed and --split must be")
     parser.add_argument("--steps", type=positive_int, help="number of steps instead of the queue's, for a quick trial")
     parser.add_argument("--stacks", type=positive_int, help="stacks per step instead of the queue's")
-    parser.add_argument("--no-capture", action="store_true", help="do not capture steps as CUDA graphs")
-    parser.add_argument("--precision", choices=["bfloat16", "float32"], help="precision instead of the queue's")
     given = parser.parse_args()
     deadline = time.monotonic() + 60 * given.minutes
     device = torch.device("cuda" if torch.cuda.is_available() and given.parallel == 1 else "cpu")
@@ -139,8 +137,8 @@ def run_in_parallel(wanted: list[dict[str, Any]], given: argparse.Namespace, dea
 
 def command_for(entry: dict[str, Any], given: argparse.Namespace, deadline: float) -> list[str]:
     """The command that trains ``entry`` alone, as ``given``."""
-    flags = [f"--{name.replace('_', '-')}" for name in ("no_capture", "parts") if getattr(given, name)]
-    for name in ("steps", "stacks", "precision"):
+    flags = ["--parts"] if given.parts else []
+    for name in ("steps", "stacks"):
         if getattr(given, name) is not None:
             flags += [f"--{name}", str(getattr(given, name))]
     files = {"--packed": given.packed, "--split": given.split, "--out": given.out, "--queue": given.queue, "--data": given.data}
@@ -181,7 +179,7 @@ def train(entry: dict[str, Any], banks: dict[str, SliceBank], given: argparse.Na
     if "mean_of" in entry:
         average_trainings(entry, banks["validation"], given.out)
         return
-    recipe = recipe_of(entry, steps=given.steps, stacks=given.stacks, precision=given.precision)
+    recipe = recipe_of(entry, steps=given.steps, stacks=given.stacks)
     torch.manual_seed(recipe.seed)
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")
@@ -189,7 +187,7 @@ def train(entry: dict[str, Any], banks: dict[str, SliceBank], given: argparse.Na
         trainer, loss = make_row_trainer(entry, banks["train"], recipe, given.out)
     else:
         network = start_network(entry, given.out)
-        trainer, loss = StackTrainer(network, banks["train"], recipe, capture=not given.no_capture), None
+        trainer, loss = StackTrainer(network, banks["train"], recipe), None
     state, curve = folder / "state.pt", folder / "curve.jsonl"
     join_state(state)
     trainer.resume(state)

@@ -30,7 +30,7 @@ from prato.training.simulated_labeller import middle_of, wrong_parts
 from scripts.common.labelled import require_labelled_studies
 from scripts.common.model_files import model_file
 from scripts.common.paths import ACDC_SPLIT, REFINER
-from scripts.common.provenance import command, commit
+from scripts.common.provenance import origin
 from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import replace_rows
 
@@ -43,12 +43,10 @@ def main(
     studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
     out: Annotated[Path, typer.Option(callback=checked_table, help="The CSV file to write; rows of other studies stay.")],
     patients: Annotated[int, typer.Option(min=1, help="Validation patients.")] = 8,
-    split: Annotated[Path, typer.Option(help="Split file.")] = ACDC_SPLIT,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
     """Write a row for each study."""
-    torch.set_num_threads(threads)
-    files = require_labelled_studies(studies, split, patients)
+    torch.set_num_threads(1)
+    files = require_labelled_studies(studies, ACDC_SPLIT, patients)
     predictor, refiner = Predictor.from_files(model_file(DEFAULT_MODEL)), Refiner.from_file(REFINER)
     rows = []
     for file in tqdm(files, desc="studies"):
@@ -58,7 +56,7 @@ def main(
         own = predictor.predict(keep_scores=True).mask
         row: dict[str, Any] = {"study": file.study, "patient": file.patient, "model_version": refiner.version}
         row |= _points(predictor, refiner, image, own, truth) | _slices(predictor, refiner, image, own, truth)
-        rows.append({**row, "threads": threads, "device": "cpu", "commit": commit(), "command": command()})
+        rows.append({**row, "threads": 1, **origin()})
     replace_rows(out, rows, ("study",))
 
 

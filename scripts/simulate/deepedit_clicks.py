@@ -30,7 +30,7 @@ from prato.training.click_sessions import ClickSampler
 from scripts.common.labelled import require_labelled_studies
 from scripts.common.model_files import model_file
 from scripts.common.paths import ACDC_SPLIT
-from scripts.common.provenance import command, commit
+from scripts.common.provenance import origin
 from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import replace_rows
 from scripts.simulate.click_study import Correct, correct_by_clicks
@@ -48,12 +48,10 @@ def main(
     out: Annotated[Path, typer.Option(callback=checked_table, help="The CSV file to write; rows of other ways and labellers stay.")],
     slices: Annotated[int, typer.Option(min=1, help="To train on.")] = 60_000,
     patients: Annotated[int, typer.Option(min=1, help="Validation patients.")] = 8,
-    split: Annotated[Path, typer.Option(help="Split file.")] = ACDC_SPLIT,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
     """Write a row for each study and labeller, by the way "DeepEdit"."""
-    files = require_labelled_studies(studies, split, patients)
-    torch.set_num_threads(threads)
+    files = require_labelled_studies(studies, ACDC_SPLIT, patients)
+    torch.set_num_threads(1)
     torch.manual_seed(0)
     network = deepedit_network(load_model(model_file(DEFAULT_MODEL))[0])
     if not weights.exists():
@@ -72,7 +70,7 @@ def main(
         for labeller in Labeller:
             course = correct_by_clicks(mask, truth, deepedit.correct(), MANNERS[labeller], CLICKS, number)
             about = {"way": "DeepEdit", "labeller": labeller.value, "study": file.study, "patient": file.patient}
-            made = {"threads": threads, "seed": number, "device": "cpu", "commit": commit(), "command": command()}
+            made = {"threads": 1, "seed": number, **origin()}
             rows.append({**about, "slices": stored["slices"], **measure_course(course), **made})
     replace_rows(out, rows, ("way", "labeller", "study"))
 

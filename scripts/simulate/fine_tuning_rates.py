@@ -33,7 +33,7 @@ from prato.training.progress import TrainingProgress
 from scripts.common.arguments import MAX_SEED
 from scripts.common.model_files import model_file
 from scripts.common.paths import ACDC_SPLIT
-from scripts.common.provenance import command, commit
+from scripts.common.provenance import origin
 from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import Row, replace_rows
 
@@ -64,12 +64,11 @@ def main(
     kind: Annotated[list[str], typer.Option(help=f"One of {', '.join(KINDS)}; several may be given.")] = list(KINDS),  # noqa: B006
     steps: Annotated[int, typer.Option(min=1, help="Steps of each training.")] = 120,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of everything random.")] = 1,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
     """Measure Dice on new and on old patients, before and after training at either rate."""
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
     about = {"model": DEFAULT_MODEL, "steps": steps}
-    made = {"threads": threads, "seed": seed, "device": "cpu", "commit": commit(), "command": command()}
+    made = {"threads": 1, "seed": seed, **origin()}
     if unknown := [name for name in kind if name not in KINDS]:
         raise ValueError(f"--kind must be one of {', '.join(KINDS)}, not {unknown[0]!r}.")
     held_out = load_split(ACDC_SPLIT).validation

@@ -21,7 +21,6 @@ from rich.table import Table
 from torch import Tensor
 from tqdm import tqdm
 
-from prato.data.atomic import first_line
 from prato.data.cases import load_training_case
 from prato.data.nifti import read_volume, write_volume
 from prato.data.phantom import make_phantoms
@@ -34,11 +33,10 @@ from prato.prompts.batch import PromptBatch
 from prato.pruning.record import PrunedOutput
 from prato.training.fine_tuning import BATCH_SIZE, LEARNING_RATE, FrozenBatchNormTrainer, blend
 from prato.training.trainer import Budget, Settings, Trainer
-from scripts.common.arguments import MAX_SEED
 from scripts.common.model_files import model_file
 from scripts.common.paths import ACDC_SPLIT
-from scripts.common.provenance import command, commit
-from scripts.common.refusals import checked_table
+from scripts.common.provenance import origin
+from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import Row, replace_rows
 from scripts.common.tables import print_table
 
@@ -100,41 +98,35 @@ _REMEDIES: dict[str, tuple[type[Trainer], float]] = {
 _SHARES = (1.0, 0.75, 0.5, 0.25)
 
 
+#: The shipped model that is fine-tuned, and how.
+_MODEL, _STEPS, _SEED = "prato_swin_unetr", 120, 0
+
+
+@refuses_in_one_sentence
 def main(
     studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
-    out: Annotated[
-        Path, typer.Option(callback=checked_table, help="The CSV file to write; rows of other kinds, models and seeds in it stay.")
-    ],
+    out: Annotated[Path, typer.Option(callback=checked_table, help="The CSV file to write; rows of other kinds in it stay.")],
     kind: Annotated[Kind, typer.Option(help="What the new hearts are.")] = Kind.inverted,
-    model: Annotated[str, typer.Option(help="The shipped model to fine-tune.")] = "prato_swin_unetr",
-    steps: Annotated[int, typer.Option(min=1, help="Steps of each training.")] = 120,
-    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of everything random.")] = 0,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
     """Measure Dice on new and on base patients before and after each way to fine-tune."""
-    torch.set_num_threads(threads)
-    made_by = commit()
-    try:
-        held_out = load_split(ACDC_SPLIT).validation
-        files = [f for f in find_labelled_studies(studies) if f.patient in held_out]
-        if len({f.patient for f in files}) < 2 * _NEW + _BASE:
-            raise ValueError(f"{studies} holds too few of the validation patients of {ACDC_SPLIT.name}: import all of ACDC.")
-        base = [f for f in files if f.patient in held_out[:_BASE]]
-        with tempfile.TemporaryDirectory() as folder:
-            rows = _measure(base, _new(kind, files, held_out, Path(folder), seed), Path(folder), model, steps, seed)
-    except (ValueError, OSError) as error:
-        typer.echo(first_line(error), err=True)
-        raise typer.Exit(2) from None
-    about = {"kind": kind.value, "model": model, "steps": steps}
-    made = {"threads": threads, "seed": seed, "device": "cpu", "commit": made_by, "command": command()}
+    torch.set_num_threads(1)
+    made = {"threads": 1, "seed": _SEED, **origin()}
+    held_out = load_split(ACDC_SPLIT).validation
+    files = [f for f in find_labelled_studies(studies) if f.patient in held_out]
+    if len({f.patient for f in files}) < 2 * _NEW + _BASE:
+        raise ValueError(f"{studies} holds too few of the validation patients of {ACDC_SPLIT.name}: import all of ACDC.")
+    base = [f for f in files if f.patient in held_out[:_BASE]]
+    with tempfile.TemporaryDirectory() as folder:
+        rows = _measure(base, _new(kind, files, held_out, Path(folder)), Path(folder))
+    about = {"kind": kind.value, "model": _MODEL, "steps": _STEPS}
     replace_rows(out, [{**about, **row, **made} for row in rows], ("kind", "model", "seed"))
     _show(kind, rows)
 
 
-def _new(kind: Kind, files: Sequence[StudyFile], patients: Sequence[str], folder: Path, seed: int) -> list[StudyFile]:
+def _new(kind: Kind, files: Sequence[StudyFile], patients: Sequence[str], folder: Path) -> list[StudyFile]:
     """The studies of ``2 * _NEW`` patients of the new kind."""
     if kind is Kind.phantom:
-        make_phantoms(folder / "new", 2 * _NEW, seed)
+        make_phantoms(folder / "new", 2 * _NEW, _SEED)
         return find_labelled_studies(folder / "new")
     (folder / "new").mkdir()
     made = []
@@ -146,8 +138,8 @@ def _new(kind: Kind, files: Sequence[StudyFile], patients: Sequence[str], folder
     return made
 
 
-def _measure(base: list[StudyFile], new: list[StudyFile], folder: Path, model: str, steps: int, seed: int) -> list[Row]:
-    start = model_file(model)
+def _measure(base: list[StudyFile], new: list[StudyFile], folder: Path) -> list[Row]:
+    start = model_file(_MODEL)
     patients = sorted({f.patient for f in new})
     learnt, judged = ([f for f in new if f.patient in side] for side in (patients[:_NEW], patients[_NEW:]))
     spec = read_spec(start)
@@ -165,10 +157,10 @@ def _measure(base: list[StudyFile], new: list[StudyFile], folder: Path, model: s
     for name, (kind, rate) in _REMEDIES.items():
         network, _, _ = load_model(start)
         old = {key: value.clone() for key, value in network.state_dict().items()}
-        torch.manual_seed(seed)
-        trainer = kind(network, spec.pruning_plan(), Settings(BATCH_SIZE, rate, spec.window, seed), torch.device("cpu"))
-        with tqdm(total=steps, desc=name, unit="step", mininterval=1.0) as bar:
-            tuned = trainer.fit(cases, Budget(steps=steps), _advance(bar))
+        torch.manual_seed(_SEED)
+        trainer = kind(network, spec.pruning_plan(), Settings(BATCH_SIZE, rate, spec.window, _SEED), torch.device("cpu"))
+        with tqdm(total=_STEPS, desc=name, unit="step", mininterval=1.0) as bar:
+            tuned = trainer.fit(cases, Budget(steps=_STEPS), _advance(bar))
         end = {key: value.clone() for key, value in tuned.state_dict().items()}
         for share in _SHARES:
             tuned.load_state_dict(end)

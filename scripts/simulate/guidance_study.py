@@ -27,10 +27,9 @@ from prato.refinement.refiner import Refiner
 from prato.refinement.refiner_input import NEWEST
 from prato.training.click_bank import ClickBank
 from prato.training.click_trainer import ClickRecipe, ClickTrainer
-from scripts.common.arguments import MAX_SEED
 from scripts.common.labelled import require_labelled_studies
 from scripts.common.paths import ACDC_SPLIT
-from scripts.common.provenance import command, commit
+from scripts.common.provenance import origin
 from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import replace_rows
 from scripts.simulate.click_study import correct_by_clicks, make_drafts
@@ -72,36 +71,35 @@ class ByEmbedding(ClickRefiner):
 BUILD: dict[Entry, type[ClickRefiner]] = {Entry.CHANNELS: ByChannels, Entry.EMBEDDING: ByEmbedding, Entry.PERCEPTRON: ClickRefiner}
 
 
+#: Of each training.
+_STEPS, _SEED = 4_000, 0
+
+
 @refuses_in_one_sentence
 def main(
     studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
     bank: Annotated[Path, typer.Option(help="What scripts/research/train_clicks.py learns from: bank.npz in its folder.")],
     work: Annotated[Path, typer.Option(help="Folder of the trainings' states; a stopped training resumes.")],
     out: Annotated[Path, typer.Option(callback=checked_table, help="The CSV file to write; rows of other ways and labellers stay.")],
-    entry: Annotated[list[Entry], typer.Option(help="Several may be given.")] = list(Entry),  # noqa: B006
-    steps: Annotated[int, typer.Option(min=1, help="Steps of each training.")] = 4_000,
     patients: Annotated[int, typer.Option(min=1, help="Validation patients.")] = 8,
-    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of everything random.")] = 0,
-    split: Annotated[Path, typer.Option(help="Split file.")] = ACDC_SPLIT,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
     """Write a row for each study, labeller and entry."""
-    torch.set_num_threads(threads)
-    files = require_labelled_studies(studies, split, patients)
-    learned_from, made = ClickBank.load(bank), {"steps": steps, "seed": seed, "device": "cpu", "commit": commit(), "command": command()}
+    torch.set_num_threads(1)
+    files = require_labelled_studies(studies, ACDC_SPLIT, patients)
+    learned_from, made = ClickBank.load(bank), {"steps": _STEPS, "seed": _SEED, **origin()}
     make_folder(work)
-    for each in entry:
-        network = _train(each, learned_from, steps, seed, work / f"{each.name.lower()}-{seed}-{steps}.pt")
+    for each in Entry:
+        network = _train(each, learned_from, work / f"{each.name.lower()}-{_SEED}-{_STEPS}.pt")
         rows = [{"entry": each.value, **row, **made} for row in _measure(network, files)]
         replace_rows(out, rows, ("entry", "labeller", "study", "seed", "steps"))
 
 
-def _train(entry: Entry, bank: ClickBank, steps: int, seed: int, state: Path) -> ClickRefiner:
+def _train(entry: Entry, bank: ClickBank, state: Path) -> ClickRefiner:
     spec = model_preset("click_refiner")
-    torch.manual_seed(seed)
+    torch.manual_seed(_SEED)
     network = BUILD[entry]()
-    trainer = ClickTrainer(network, bank, ClickRecipe(steps, edge=spec.window, seed=seed))
-    with tqdm(total=steps, desc=entry.value, unit="step", mininterval=10.0) as bar:
+    trainer = ClickTrainer(network, bank, ClickRecipe(_STEPS, edge=spec.window, seed=_SEED))
+    with tqdm(total=_STEPS, desc=entry.value, unit="step", mininterval=10.0) as bar:
         trainer.fit(state, lambda now: bar.update(now.step - bar.n))
     network.load_state_dict(trainer.averaged)
     return network.eval()

@@ -28,7 +28,7 @@ from prato.training.simulated_labeller import CAREFUL, SCRIBBLING
 from scripts.common.labelled import require_labelled_studies
 from scripts.common.model_files import model_file
 from scripts.common.paths import ACDC_SPLIT, REFINER
-from scripts.common.provenance import command, commit
+from scripts.common.provenance import origin
 from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import write_rows
 from scripts.simulate.click_study import correct_by_clicks
@@ -49,10 +49,9 @@ def main(
     seed: Annotated[int, typer.Option(min=0, help="Which of the simulation's runs.")] = 0,
     patients: Annotated[int, typer.Option(min=1, help="Validation patients.")] = 8,
     split: Annotated[Path, typer.Option(help="Split file.")] = ACDC_SPLIT,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
     """Write a row for each round and labeller: sums over the studies."""
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
     rounds = [row for row in read_rounds(simulation) if (row["strategy"], row["seed"], row["pruned"]) == (strategy, seed, True)]
     models = [simulation.with_suffix("") / model_name(strategy, row["labelled_patients"], seed, True) for row in rounds]
     missing = next((path for path in models if not path.is_file()), None)
@@ -66,7 +65,7 @@ def main(
         wrong = np.array([_count(predictor, refiner, file, number) for number, file in enumerate(files)])
         for labeller, (alone, after) in zip(_LABELLERS, wrong.sum(0)):
             found = {"labelled_patients": row["labelled_patients"], "labeller": labeller, "studies": len(files), "clicks": _CLICKS}
-            made = {"strategy": strategy, "seed": seed, "threads": threads, "device": "cpu", "commit": commit(), "command": command()}
+            made = {"strategy": strategy, "seed": seed, "threads": 1, **origin()}
             rows.append({**found, "voxels.painting_alone": int(alone), "voxels.after_clicks": int(after), **made})
     write_rows(out, rows)
 

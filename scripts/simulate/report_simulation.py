@@ -9,7 +9,7 @@ import matplotlib
 import typer
 
 from scripts.common.figures import legend_below
-from scripts.common.markdown import fill_page, markdown_table
+from scripts.common.markdown import fill_page, grid, markdown_table
 from scripts.common.paths import DOCS, IMAGES, RESULTS
 from scripts.common.results import Row, read_rows
 from scripts.simulate.rows import read_rounds
@@ -100,18 +100,27 @@ def _curves(run: Run) -> list[tuple[list[float], list[float]]]:
 
 
 def _table(all_runs: list[Run]) -> str:
-    lines = [
-        "| strategy | seed | patients | Dice | of *all* | from | voxels per study: archive | chosen | share of hearts | longest round |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    head = [
+        "strategy",
+        "seed",
+        "patients",
+        "Dice",
+        "of *all*",
+        "from",
+        "voxels per study: archive",
+        "chosen",
+        "share of hearts",
+        "longest round",
     ]
+    lines = []
     for run in all_runs:
         last, rounds = run.rows[-1], len(run.rows)
         share = f"{last['dice'] / run.goal['dice']:.1%}" if run.goal else ""
         archive = f"{run.archive:.0f}" if run.archive else ""
         cells = [_name(run), run.key[0], run.patients[-1], f"{last['dice']:.3f}", share, run.reached() or "not yet"]
         cells += [archive, f"{run.a_study(rounds):.0f}", f"{run.of_heart(rounds):.1%}", f"{run.minutes:.1f} min"]
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join([*lines, ""])
+        lines.append([*map(str, cells)])
+    return grid(head, lines)
 
 
 def _verdicts(all_runs: list[Run]) -> str:
@@ -193,10 +202,10 @@ def _dense(all_runs: list[Run]) -> list[str]:
 
 def _scores(rows: list[Row]) -> str:
     """How well each score ranks the studies by what is wrong in them."""
-    lines = ["| score | with 1 - Dice | with the voxels to correct, as a fraction of the heart |", "| --- | --- | --- |"]
-    lines += [f"| `{name}` | {both['1 - dice']:+.2f} | {both['share']:+.2f} |" for name, both in rank_correlations(rows).items()]
+    lines = [[f"`{name}`", f"{both['1 - dice']:+.2f}", f"{both['share']:+.2f}"] for name, both in rank_correlations(rows).items()]
+    head = ["score", "with 1 - Dice", "with the voxels to correct, as a fraction of the heart"]
     made = f"`{rows[0]['command']}` at `{rows[0]['commit']}`, model `{rows[0]['model_version']}`"
-    return "\n".join([*lines, "", f"{len(rows)} studies; made by {made}."])
+    return grid(head, lines) + f"\n{len(rows)} studies; made by {made}."
 
 
 def _making(rows: list[Row], budget: dict[str, Any]) -> str:

@@ -17,15 +17,14 @@ from tqdm import tqdm
 
 from prato.acquisition.phases import find_pairs
 from prato.acquisition.scores import entropy_score, jitter_score, phases_score
-from prato.data.atomic import first_line
 from prato.data.splits import load_split
 from prato.data.studies import find_labelled_studies, load_manifest
 from prato.inference.predictor import Predictor
 from prato.models.registry import DEFAULT_MODEL
 from scripts.common.model_files import locator_file
 from scripts.common.paths import ACDC_SPLIT, MODELS
-from scripts.common.provenance import command, commit
-from scripts.common.refusals import checked_table
+from scripts.common.provenance import origin
+from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import Row, write_rows
 from scripts.simulate.oracle import Oracle
 
@@ -33,26 +32,21 @@ from scripts.simulate.oracle import Oracle
 _ENOUGH = 4
 
 
+@refuses_in_one_sentence
 def main(
     studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
     out: Annotated[Path, typer.Option(callback=checked_table, help="The CSV file to write.")],
     model: Annotated[Path, typer.Option(help="The model that scores and segments.")] = MODELS / f"{DEFAULT_MODEL}.safetensors",
     patients: Annotated[int, typer.Option(min=1, help="Maximum number of validation patients.")] = 20,
-    split: Annotated[Path, typer.Option(help="Split file.")] = ACDC_SPLIT,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
     """Measure the rank correlation of every score with 1 - Dice, and with the voxels to correct as a share of the heart."""
-    torch.set_num_threads(threads)
-    try:
-        people = load_split(split).validation[:patients]
-        oracle = Oracle(file for file in find_labelled_studies(studies) if file.patient in people)
-        if len(oracle.files) < _ENOUGH:
-            count = f"{len(oracle.files)} labelled studies of validation patients"
-            raise ValueError(f"With --patients {patients}, {studies} has {count}: {_ENOUGH} are needed.")
-        predictor = Predictor.from_files(model, locator_file())
-    except (ValueError, OSError) as error:
-        typer.echo(first_line(error), err=True)
-        raise typer.Exit(2) from None
+    torch.set_num_threads(1)
+    people = load_split(ACDC_SPLIT).validation[:patients]
+    oracle = Oracle(file for file in find_labelled_studies(studies) if file.patient in people)
+    if len(oracle.files) < _ENOUGH:
+        count = f"{len(oracle.files)} labelled studies of validation patients"
+        raise ValueError(f"With --patients {patients}, {studies} has {count}: {_ENOUGH} are needed.")
+    predictor = Predictor.from_files(model, locator_file())
     two = find_pairs(oracle.files, load_manifest(studies))
     rows = []
     for study in tqdm(oracle.files, unit="study"):
@@ -62,7 +56,7 @@ def main(
             scores["phases"] = phases_score(predictor, oracle.stack(pair.ed), oracle.stack(pair.es), pair.known).value
         wrong = {"dice": round(float(np.mean(list(verdict.dice.values()))), 6), "share": round(verdict.changed / oracle.drawn(study), 6)}
         rows.append({"study": study, "scores": {name: round(score, 4) for name, score in scores.items()}, **wrong})
-    made = {"model_version": predictor.version, "threads": threads, "device": "cpu", "commit": commit(), "command": command()}
+    made = {"model_version": predictor.version, "threads": 1, **origin()}
     write_rows(out, [{**row, **made} for row in rows])
     for name, values in rank_correlations(rows).items():
         typer.echo(f"{name}: {values}")

@@ -28,7 +28,7 @@ from prato.refinement.refiner import Refiner
 from prato.training.simulated_labeller import CAREFUL, CARELESS, SCRIBBLING
 from scripts.common.labelled import require_labelled_studies
 from scripts.common.paths import ACDC_SPLIT, REFINER
-from scripts.common.provenance import command, commit
+from scripts.common.provenance import origin
 from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import replace_rows
 from scripts.simulate.click_study import Correct, Course, clicks_until, correct_by_clicks, make_drafts, stamp
@@ -56,17 +56,13 @@ CLICKS, GOALS = 20, (0.95, 0.97)
 def main(
     studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
     out: Annotated[Path, typer.Option(callback=checked_table, help="The CSV file to write; rows of other ways and labellers stay.")],
-    refiner: Annotated[Path, typer.Option(help="The network behind a click.")] = REFINER,
     patients: Annotated[int, typer.Option(min=1, help="Validation patients.")] = 8,
     way: Annotated[list[Way], typer.Option(help="Several may be given.")] = list(Way),  # noqa: B006
-    labeller: Annotated[list[Labeller], typer.Option(help="Several may be given.")] = list(Labeller),  # noqa: B006
-    split: Annotated[Path, typer.Option(help="Split file.")] = ACDC_SPLIT,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
     """Write a row for each study, labeller and way."""
-    torch.set_num_threads(threads)
-    files = require_labelled_studies(studies, split, patients)
-    network = Refiner.from_file(refiner) if {Way.REFINED, Way.FOLLOWED} & {*way} else None
+    torch.set_num_threads(1)
+    files = require_labelled_studies(studies, ACDC_SPLIT, patients)
+    network = Refiner.from_file(REFINER) if {Way.REFINED, Way.FOLLOWED} & {*way} else None
     rows: list[dict[str, Any]] = []
     for number, draft in enumerate(make_drafts(files)):
         ways: dict[str, Correct] = {}
@@ -77,11 +73,11 @@ def main(
             ways |= {f"disc of {radius:g} mm": stamp(radius, draft.image.volume.spacing) for radius in RADII}
         if Way.WHOLE_PART in way:
             ways[Way.WHOLE_PART.value] = _whole_part(draft.truth)
-        for who in labeller:
+        for who in Labeller:
             for name, correct in ways.items():
                 course = correct_by_clicks(draft.mask, draft.truth, correct, MANNERS[who], CLICKS, number)
                 about = {"way": name, "labeller": who.value, "study": draft.file.study, "patient": draft.file.patient}
-                made = {"threads": threads, "seed": number, "device": "cpu", "commit": commit(), "command": command()}
+                made = {"threads": 1, "seed": number, **origin()}
                 version = {"model_version": network.version} if network is not None and name in (Way.REFINED, Way.FOLLOWED) else {}
                 rows.append({**about, **version, **measure_course(course), **made})
         replace_rows(out, rows, ("way", "labeller", "study"))

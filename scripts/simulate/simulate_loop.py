@@ -21,7 +21,6 @@ import typer
 from tqdm import tqdm
 
 from prato.acquisition.phases import find_pairs
-from prato.data.atomic import first_line
 from prato.data.splits import load_split
 from prato.data.studies import find_labelled_studies, load_manifest
 from prato.inference.predictor import Predictor
@@ -29,14 +28,15 @@ from prato.models.registry import list_presets
 from scripts.common.arguments import MAX_SEED
 from scripts.common.model_files import locator_file
 from scripts.common.paths import ACDC_SPLIT
-from scripts.common.provenance import command, commit
-from scripts.common.refusals import checked_table
+from scripts.common.provenance import origin
+from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.simulate.learner import BATCH, FRESH, FURTHER, PIXEL, WINDOW, Learner
 from scripts.simulate.oracle import Oracle, mean_dice
 from scripts.simulate.rows import Row, Rows
 from scripts.simulate.strategies import A_ROUND, Strategy, choose_patients, shuffle
 
 
+@refuses_in_one_sentence
 def main(
     studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
     out: Annotated[
@@ -61,15 +61,11 @@ def main(
     trained = {"taught_steps": taught, "phantoms": phantoms, "steps_a_patient": steps, "rounds": rounds, "batch": BATCH}
     looked = {"rates": [FRESH, FURTHER], "sample": sample, "validation_patients": validation}
     budget = {"network": network, "pixel": PIXEL, "window": WINDOW, **trained, **looked}
-    try:
-        if network not in list_presets():
-            raise ValueError(f"--network must be one of {', '.join(list_presets())}, not {network}.")
-        if dense and Strategy.coverage in strategy:
-            raise ValueError("The strategy coverage needs a network that prunes: leave out --dense, or choose other strategies.")
-        loop = _Loop(studies, out, split, budget)
-    except (ValueError, OSError) as error:
-        typer.echo(first_line(error), err=True)
-        raise typer.Exit(2) from None
+    if network not in list_presets():
+        raise ValueError(f"--network must be one of {', '.join(list_presets())}, not {network}.")
+    if dense and Strategy.coverage in strategy:
+        raise ValueError("The strategy coverage needs a network that prunes: leave out --dense, or choose other strategies.")
+    loop = _Loop(studies, out, split, budget)
     with tqdm(total=len(seed) * (len(strategy) * rounds + goal), unit="training", desc="trainings") as bar:
         for one_seed in seed:
             for each in strategy:
@@ -94,8 +90,7 @@ class _Loop:
         if not self.measured or not all(self.patients.values()):
             raise ValueError(f"{studies} does not hold labelled studies of all patients in {split_file.name}: import all of ACDC.")
         self.pairs = find_pairs([f.study for f in files], load_manifest(studies))
-        made = {"commit": commit(), "command": command(), "device": "cpu", "threads": torch.get_num_threads()}
-        self.rows = Rows(out, budget, self.patients, made)
+        self.rows = Rows(out, budget, self.patients, {"threads": torch.get_num_threads(), **origin()})
         self.models, self.budget = out.with_suffix(""), budget
         self.learner, self.oracle = Learner(budget["network"]), Oracle(files)
 

@@ -20,7 +20,7 @@ from prato.data.structures import STRUCTURES
 from prato.training.simulated_labeller import wrong_parts
 from scripts.common.labelled import require_labelled_studies
 from scripts.common.paths import ACDC_SPLIT
-from scripts.common.provenance import command, commit
+from scripts.common.provenance import origin
 from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import replace_rows
 from scripts.simulate.click_study import make_drafts
@@ -34,17 +34,15 @@ def main(
     studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
     out: Annotated[Path, typer.Option(callback=checked_table, help="The CSV file to write; rows of other studies stay.")],
     patients: Annotated[int, typer.Option(min=1, help="Validation patients.")] = 8,
-    split: Annotated[Path, typer.Option(help="Split file.")] = ACDC_SPLIT,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
     """Write a row for each study."""
-    torch.set_num_threads(threads)
-    files = require_labelled_studies(studies, split, patients)
+    torch.set_num_threads(1)
+    files = require_labelled_studies(studies, ACDC_SPLIT, patients)
     rows = []
     for draft in make_drafts(files):
         found = _parts(draft.mask, draft.truth) | _moved(draft.mask, draft.truth, draft.image.volume.spacing[:2])
         about = {"study": draft.file.study, "patient": draft.file.patient}
-        rows.append({**about, **found, "device": "cpu", "commit": commit(), "command": command()})
+        rows.append({**about, **found, **origin()})
     replace_rows(out, rows, ("study",))
 
 

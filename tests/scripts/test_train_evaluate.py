@@ -7,9 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-import typer
 from filelock import FileLock
-from typer.testing import CliRunner
 
 from prato.data.splits import Split, save_split
 from prato.models.checkpoint import ModelSpec, load_model, read_spec, save_model
@@ -18,6 +16,7 @@ from scripts.common.results import read_rows
 from scripts.research.baselines import unet  # noqa: F401 - registers its networks
 from tests.phantoms import make_thin_phantoms
 from tests.prato.conftest import small_spec
+from tests.scripts.cli import run_script
 
 #: Of a network that takes no prompts.
 PLAIN = {"in_channels": 3, "out_channels": 4, "feature_size": 12, "spatial_dims": 2, "num_heads": [1, 2, 2, 4]}
@@ -35,16 +34,10 @@ def small_networks(monkeypatch):
     monkeypatch.setattr(train, "model_preset", small_spec)
 
 
-def run(script, *arguments):
-    app = typer.Typer()
-    app.command()(script.main)
-    return CliRunner().invoke(app, [str(a) for a in arguments])
-
-
 @pytest.mark.slow
 def test_train_then_evaluate(studies, tmp_path):
     out = tmp_path / "run"
-    trained = run(train, "--studies", studies, "--out", out, "--epochs", "0.4", "--batch", "2", "--threads", "1")
+    trained = run_script(train.main, "--studies", studies, "--out", out, "--epochs", "0.4", "--batch", "2", "--threads", "1")
     assert trained.exit_code == 0, trained.output
     _, spec, version = load_model(out / "model.safetensors")
     assert version in trained.output
@@ -56,7 +49,9 @@ def test_train_then_evaluate(studies, tmp_path):
     assert curve[-1]["step"] == spec.training["steps"] and 0 <= curve[-1]["dice"]["mean"] <= 1
 
     result = tmp_path / "result.csv"
-    measured = run(evaluate, "--studies", studies, "--model", out / "model.safetensors", "--split", out / "split.json", "--out", result)
+    measured = run_script(
+        evaluate.main, "--studies", studies, "--model", out / "model.safetensors", "--split", out / "split.json", "--out", result
+    )
     assert measured.exit_code == 0, measured.output
     rows = read_rows(result)
     assert {(row["model_version"], row["box"], row["prune"]) for row in rows} == {(version, "tight", "plan")}
@@ -68,7 +63,9 @@ def test_train_then_evaluate(studies, tmp_path):
 
 @pytest.mark.slow
 def test_a_dense_run_says_so_and_has_no_plan(studies, tmp_path):
-    done = run(train, "--studies", studies, "--out", tmp_path, "--network", "swin_unetr", "--dense", "--epochs", "0.1", "--batch", "2")
+    done = run_script(
+        train.main, "--studies", studies, "--out", tmp_path, "--network", "swin_unetr", "--dense", "--epochs", "0.1", "--batch", "2"
+    )
     assert done.exit_code == 0, done.output
     _, spec, _ = load_model(tmp_path / "model.safetensors")
     assert spec.plan is None and spec.training["dense"]
@@ -81,7 +78,7 @@ def test_a_run_from_a_model_s_weights_with_another_percentile(studies, tmp_path)
     made = {"steps": 3, "command": "another"}
     version = save_model(start, small_spec("unetr").build(), small_spec("unetr").model_copy(update={"training": made}))
     given = ("--studies", studies, "--epochs", "0.01", "--batch", "2", "--percentile", "40")
-    done = run(train, *given, "--start-from", start, "--out", tmp_path / "run")
+    done = run_script(train.main, *given, "--start-from", start, "--out", tmp_path / "run")
     assert done.exit_code == 0, done.output
     trained, spec, _ = load_model(tmp_path / "run" / "model.safetensors")
     assert spec.training["started_from"] == version and spec.training["steps"] == 1 and spec.training["start"] == made
@@ -91,16 +88,16 @@ def test_a_run_from_a_model_s_weights_with_another_percentile(studies, tmp_path)
 
     # the run goes on as what it is, and as nothing else
     written = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
-    other = run(train, *given, "--out", tmp_path / "run")
+    other = run_script(train.main, *given, "--out", tmp_path / "run")
     assert other.exit_code == 2 and "another started_from" in other.output
-    other = run(train, *given, "--start-from", start, "--out", tmp_path / "run", "--seed", "1")
+    other = run_script(train.main, *given, "--start-from", start, "--out", tmp_path / "run", "--seed", "1")
     assert other.exit_code == 2 and "another" in other.output and "seed" in other.output
     sides = json.loads(written["split.json"])
     save_split(tmp_path / "split.json", Split(seed=0, train=sides["validation"], validation=sides["train"]))
-    other = run(train, *given, "--start-from", start, "--out", tmp_path / "run", "--split", tmp_path / "split.json")
+    other = run_script(train.main, *given, "--start-from", start, "--out", tmp_path / "run", "--split", tmp_path / "split.json")
     assert other.exit_code == 2 and "not the split" in other.output
     assert written == {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
-    same = run(train, *given, "--start-from", start, "--out", tmp_path / "run", "--split", tmp_path / "run" / "split.json")
+    same = run_script(train.main, *given, "--start-from", start, "--out", tmp_path / "run", "--split", tmp_path / "run" / "split.json")
     assert same.exit_code == 0, same.output
     assert read_spec(tmp_path / "run" / "model.safetensors").training["steps"] == 1
 
@@ -145,14 +142,14 @@ def swin_model(tmp_path_factory):
 )
 def test_training_refuses_in_one_sentence(studies, swin_model, tmp_path, arguments, word):
     given = [swin_model if a == "SWIN" else a for a in arguments]
-    done = run(train, "--studies", studies, "--out", tmp_path / "run", *given)
+    done = run_script(train.main, "--studies", studies, "--out", tmp_path / "run", *given)
     assert done.exit_code == 2
     assert word in done.output and "Traceback" not in done.output
     assert not (tmp_path / "run").exists()
 
 
 def test_training_refuses_a_folder_without_labels(tmp_path):
-    done = run(train, "--studies", tmp_path, "--out", tmp_path / "run", "--epochs", "1")
+    done = run_script(train.main, "--studies", tmp_path, "--out", tmp_path / "run", "--epochs", "1")
     assert done.exit_code == 2 and "labels of 0 patients, in its folder labels/final" in done.output
     assert not (tmp_path / "run").exists()
 
@@ -161,14 +158,14 @@ def test_training_refuses_a_folder_without_labels(tmp_path):
 def test_a_folder_of_the_run_that_cannot_be_is_noticed_first(studies, tmp_path, monkeypatch, out):
     monkeypatch.setattr(train, "load_training_cases", lambda *_: pytest.fail("loaded before looking where to write"))
     (tmp_path / "file").write_text("")
-    done = run(train, "--studies", studies, "--out", tmp_path / out, "--epochs", "1")
+    done = run_script(train.main, "--studies", studies, "--out", tmp_path / out, "--epochs", "1")
     assert done.exit_code == 2 and "cannot be written: name a folder" in done.output
 
 
 @pytest.mark.slow
 def test_training_refuses_a_split_with_an_empty_side(studies, tmp_path):
     save_split(tmp_path / "split.json", Split(seed=0, train=["phantom001"], validation=["nobody"]))
-    done = run(train, "--studies", studies, "--out", tmp_path / "run", "--epochs", "1", "--split", tmp_path / "split.json")
+    done = run_script(train.main, "--studies", studies, "--out", tmp_path / "run", "--epochs", "1", "--split", tmp_path / "split.json")
     assert done.exit_code == 2 and "one side of the split" in done.output
     assert not (tmp_path / "run").exists()
 
@@ -176,15 +173,15 @@ def test_training_refuses_a_split_with_an_empty_side(studies, tmp_path):
 @pytest.mark.slow
 def test_two_trainings_do_not_share_a_folder(studies, tmp_path):
     given = ("--studies", studies, "--out", tmp_path / "run", "--epochs", "0.01", "--batch", "2")
-    assert run(train, *given).exit_code == 0
+    assert run_script(train.main, *given).exit_code == 0
     half = tmp_path / "run" / ".state.pt.x7.tmp"
     half.write_bytes(b"half of a state, which the other one writes")
     written = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
     with FileLock(tmp_path / "run" / ".lock"):
-        done = run(train, *given)
+        done = run_script(train.main, *given)
     assert done.exit_code == 2 and f"Another process is training into {tmp_path / 'run'}: wait for it" in done.output
     assert written == {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
-    assert run(train, *given).exit_code == 0 and not half.exists()
+    assert run_script(train.main, *given).exit_code == 0 and not half.exists()
 
 
 @pytest.mark.slow
@@ -193,7 +190,7 @@ def test_patients_who_were_labelled_after_the_run_began_are_named(tmp_path):
     save_split(tmp_path / "split.json", Split(seed=0, train=["phantom001"], validation=["phantom002"]))
     given = ("--studies", tmp_path / "studies", "--out", tmp_path / "run", "--epochs", "0.01", "--batch", "2")
     for split in (("--split", tmp_path / "split.json"), ()):  # without one, the run has its own
-        done = run(train, *given, *split)
+        done = run_script(train.main, *given, *split)
         assert done.exit_code == 0, done.output
         assert "Labelled patients who are on neither side of the split are not used (1): phantom003." in done.output
 
@@ -202,7 +199,7 @@ def test_patients_who_were_labelled_after_the_run_began_are_named(tmp_path):
 def test_patients_of_the_split_who_are_not_there_are_named_and_not_counted(studies, tmp_path):
     save_split(tmp_path / "split.json", Split(seed=0, train=["phantom001", "nobody", "no one"], validation=["phantom002"]))
     given = ("--studies", studies, "--out", tmp_path / "run", "--epochs", "0.01", "--batch", "2", "--split", tmp_path / "split.json")
-    done = run(train, *given)
+    done = run_script(train.main, *given)
     assert done.exit_code == 0, done.output
     assert "no usable label of 2 of the split's 3 training patients: nobody, no one." in done.output
     assert "validation patients" not in done.output
@@ -221,13 +218,13 @@ def test_a_disk_that_fills_up_in_the_middle_is_told_in_a_sentence(studies, tmp_p
 
     monkeypatch.setattr(os, "fsync", fsync)
     given = ("--studies", studies, "--out", tmp_path / "run", "--epochs", "0.01", "--batch", "2")
-    done = run(train, *given)
+    done = run_script(train.main, *given)
     assert done.exit_code == 1 and "Traceback" not in done.output
     assert f"{tmp_path / 'run' / full}: No space left on device; when that is fixed, the same command resumes" in done.output
     monkeypatch.undo()
     monkeypatch.setattr(train, "model_preset", small_spec)
     assert not [path for path in (tmp_path / "run").iterdir() if path.name.endswith(".tmp")]
-    done = run(train, *given)
+    done = run_script(train.main, *given)
     assert done.exit_code == 0, done.output
     assert read_rows(tmp_path / "run" / "curve.csv")[-1]["step"] == 1
 
@@ -243,10 +240,10 @@ def dense_model(tmp_path):
 def test_a_model_without_a_plan_is_measured_dense(studies, tmp_path, dense_model):
     save_split(tmp_path / "split.json", Split(seed=0, train=["phantom001"], validation=["phantom002"]))
     given = ("--studies", studies, "--model", dense_model, "--out", tmp_path / "made" / "result.csv", "--split", tmp_path / "split.json")
-    done = run(evaluate, *given, "--prune", "50")
+    done = run_script(evaluate.main, *given, "--prune", "50")
     assert done.exit_code == 2 and "no plan" in done.output
     assert not (tmp_path / "made").exists()
-    done = run(evaluate, *given)
+    done = run_script(evaluate.main, *given)
     assert done.exit_code == 0, done.output
     assert {row["prune"] for row in read_rows(tmp_path / "made" / "result.csv")} == {"off"}
 
@@ -257,7 +254,7 @@ def test_trained_models_are_told_apart_by_the_folders_of_their_runs(studies, tmp
         path = tmp_path / name / "model.safetensors"
         path.parent.mkdir(exist_ok=True)
         save_model(path, small_spec("unetr").build(), small_spec("unetr"))
-        done = run(evaluate, "--studies", studies, "--model", path, "--out", tmp_path / "both.csv")
+        done = run_script(evaluate.main, "--studies", studies, "--model", path, "--out", tmp_path / "both.csv")
         assert done.exit_code == 0, done.output
     assert {row["model"] for row in read_rows(tmp_path / "both.csv")} == {"one", "other"}
     assert len(read_rows(tmp_path / "both.csv")) == 2 * 4  # two patients, in two phases each
@@ -268,7 +265,7 @@ def test_a_result_that_cannot_be_written_is_noticed_first(studies, tmp_path, mon
     monkeypatch.setattr(evaluate, "evaluate_cases", lambda *_: pytest.fail("measured before looking where to write"))
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("")
-    done = run(evaluate, "--studies", studies, "--model", dense_model, "--out", tmp_path / out)
+    done = run_script(evaluate.main, "--studies", studies, "--model", dense_model, "--out", tmp_path / out)
     assert done.exit_code == 2 and "cannot be written" in done.output
 
 
@@ -276,14 +273,16 @@ def test_a_result_that_cannot_be_written_is_noticed_first(studies, tmp_path, mon
 def test_a_file_that_holds_no_results_is_noticed_first(studies, tmp_path, monkeypatch, dense_model, text):
     monkeypatch.setattr(evaluate, "evaluate_cases", lambda *_: pytest.fail("measured before reading what is there"))
     (tmp_path / "notes.md").write_text(text)
-    done = run(evaluate, "--studies", studies, "--model", dense_model, "--out", tmp_path / "notes.md")
+    done = run_script(evaluate.main, "--studies", studies, "--model", dense_model, "--out", tmp_path / "notes.md")
     assert done.exit_code == 2 and "notes.md is not a CSV file of results" in done.output and "NoneType" not in done.output
     assert (tmp_path / "notes.md").read_text() == text
 
 
 def test_the_split_of_another_folder_is_named(studies, tmp_path, dense_model):
     save_split(tmp_path / "split.json", Split(seed=0, train=["patient001"], validation=["patient002"]))
-    done = run(evaluate, "--studies", studies, "--model", dense_model, "--split", tmp_path / "split.json", "--out", tmp_path / "r.csv")
+    done = run_script(
+        evaluate.main, "--studies", studies, "--model", dense_model, "--split", tmp_path / "split.json", "--out", tmp_path / "r.csv"
+    )
     assert done.exit_code == 2 and "no labelled study of the validation patients" in done.output
 
 
@@ -308,7 +307,7 @@ def test_measuring_refuses_in_one_sentence(studies, tmp_path, arguments, word):
     paths["BROKEN"].write_bytes(b"no")
     given = [str(paths.get(a, a)) for a in arguments]
     studies_given = [] if "--studies" in given else ["--studies", studies]
-    done = run(evaluate, *studies_given, *given, "--out", tmp_path / "result.csv")
+    done = run_script(evaluate.main, *studies_given, *given, "--out", tmp_path / "result.csv")
     assert done.exit_code == 2
     assert word in done.output and "Traceback" not in done.output
     assert not (tmp_path / "result.csv").exists()

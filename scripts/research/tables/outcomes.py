@@ -64,11 +64,6 @@ class Outcome:
         return any(_last_gain(run["curve"]) >= GAIN for run in self.runs)
 
     @property
-    def seeds(self) -> list[int]:
-        """Of its runs."""
-        return [int(run["seed"]) for run in self.runs]
-
-    @property
     def slices(self) -> int:
         """That its models saw in training."""
         return slices_seen(self.runs[0])
@@ -78,12 +73,12 @@ class Outcome:
         wanted = set(seeds)
         return replace(self, runs=tuple(run for run in self.runs if int(run["seed"]) in wanted))
 
-    def by_patient(self, metric: str) -> dict[str, float]:
+    def dice_by_patient(self) -> dict[str, float]:
         """Each patient's mean over cases and seeds: an ED and an ES, or two trainings, are no two witnesses."""
         found: dict[str, list[float | None]] = {}
         for run in self.runs:
             for case in run["cases"]:
-                found.setdefault(case["patient"], []).append(_mean(_values(case, metric, None)))
+                found.setdefault(case["patient"], []).append(_mean(_values(case, "dice", None)))
         means = {patient: _mean(values) for patient, values in found.items()}
         return {patient: mean for patient, mean in means.items() if mean is not None}
 

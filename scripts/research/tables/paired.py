@@ -50,30 +50,25 @@ class Paired:
         return text + f", p {p_text(self.p)}"
 
 
-def compare_patients(ours: Mapping[str, float], theirs: Mapping[str, float], seed: int = 0) -> Paired | None:
-    """Compare by-patient values; None when no patient is in both.
-
-    Args:
-        ours, theirs: by patient.
-        seed: of the bootstrap.
-    """
+def compare_patients(ours: Mapping[str, float], theirs: Mapping[str, float]) -> Paired | None:
+    """Compare by-patient values; None when no patient is in both."""
     both = sorted(ours.keys() & theirs.keys())
     if not both:
         return None
     differences = np.array([ours[patient] - theirs[patient] for patient in both])
-    return _paired(tuple(differences.tolist()), seed)
+    return _paired(tuple(differences.tolist()))
 
 
 @cache  # a page tells some comparisons several times, and each takes a while
-def _paired(values: tuple[float, ...], seed: int) -> Paired:
+def _paired(values: tuple[float, ...]) -> Paired:
     differences = np.array(values)
-    interval = _interval(differences, seed) if len(values) >= _ENOUGH else None
+    interval = _interval(differences) if len(values) >= _ENOUGH else None
     p = float(wilcoxon(differences).pvalue) if differences.any() else 1.0
     return Paired(len(values), float(differences.mean()), interval, p)
 
 
-def _interval(differences: np.ndarray, seed: int) -> tuple[float, float]:
-    drawn = np.random.default_rng(seed)
+def _interval(differences: np.ndarray) -> tuple[float, float]:
+    drawn = np.random.default_rng(0)
     low, high = bootstrap((differences,), np.mean, n_resamples=_RESAMPLED, method="percentile", random_state=drawn).confidence_interval
     return float(low), float(high)
 

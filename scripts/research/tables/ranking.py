@@ -33,6 +33,6 @@ def ranking_text(table: Table, data: str) -> str:
         lines.append(
             [str(place), row.label, row.design("sees_box", "-"), f"{row.dice():.3f}", "-" if cost is None else f"{cost:.2f}", *cells]
         )
-    patients = len(rows[0].outcome.by_patient("dice")) if rows[0].outcome else 0
+    patients = len(rows[0].outcome.dice_by_patient()) if rows[0].outcome else 0
     subjects = dataset_class(data).subjects
     return grid(head, lines) + f"\n{patients} {subjects}; p of the Wilcoxon signed-rank test, with Holm's correction within each column.\n"

@@ -127,7 +127,7 @@ def _alike(one: Row, other: Row) -> tuple[Outcome, Outcome]:
 
 def _difference(one: Row, other: Row) -> Paired | None:
     ours, theirs = _alike(one, other)
-    return compare_patients(ours.by_patient("dice"), theirs.by_patient("dice"))
+    return compare_patients(ours.dice_by_patient(), theirs.dice_by_patient())
 
 
 def _verdict(found: Sequence[Paired]) -> str:

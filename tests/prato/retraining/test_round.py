@@ -112,25 +112,6 @@ def test_a_network_that_looks_at_stacks_is_retrained_too(tmp_path: Path) -> None
     assert load_progress(round_folder(first.model) / "stats.json")["step"] == STEPS
 
 
-def test_what_was_stopped_before_an_update_of_the_app_goes_on(tmp_path: Path) -> None:
-    """All studies folders once had one state, ``state.pt``; what is left of it must not stay either."""
-    stopped = order(tmp_path)
-    with pytest.raises(TrainingStopped):
-        train_round(stopped, until_step(3, stopped))
-    (state,) = round_folder(stopped.model).glob("state_*.pt")
-    state.rename(state.with_name("state.pt"))
-    (state.parent / "stats.json").unlink()
-    steps: list[int] = []
-
-    def counting() -> bool:
-        steps.append(load_progress(state.parent / "stats.json").get("step", 0))
-        return True
-
-    train_round(stopped, counting)
-    assert min(step for step in steps if step) >= 3  # it did not begin anew
-    assert sorted(os.listdir(state.parent)) == [".lock", "stats.json"]
-
-
 def test_what_was_stopped_goes_on_although_labels_of_another_folder_were_trained_on_meanwhile(tmp_path: Path) -> None:
     """Two departments share the models: the state of the one was removed by the training of the other."""
     for name in ("ours", "theirs"):

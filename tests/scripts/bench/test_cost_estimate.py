@@ -3,11 +3,10 @@
 import json
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
 from scripts.bench import cost_estimate
 from scripts.common.results import read_rows, write_rows
+from tests.scripts.cli import run_script
 
 RUN = {
     "studies": 20,
@@ -27,15 +26,13 @@ ROW = {"model": "m", "way": "window at the box, plan, captured", "batch": 8, "ms
 
 
 def estimate(tmp_path, benchmark=None, *more):
-    app = typer.Typer()
-    app.command()(cost_estimate.main)
     (tmp_path / "one.json").write_text(json.dumps(RUN))
     (tmp_path / "two.json").write_text(json.dumps({**RUN, "workers": 2, "studies_per_minute": 110.0}))
     given = ["--measured", tmp_path / "two.json", "--measured", tmp_path / "one.json", "--out", tmp_path / "out.csv", *more]
     if benchmark:
         write_rows(tmp_path / "gpu.csv", benchmark)
         given += ["--gpu", tmp_path / "gpu.csv"]
-    done = CliRunner().invoke(app, [str(a) for a in given])
+    done = run_script(cost_estimate.main, *given)
     rows = read_rows(tmp_path / "out.csv") if done.exit_code == 0 else []
     return done, rows
 

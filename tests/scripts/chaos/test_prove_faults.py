@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
 from scripts.chaos import prove_faults
 from scripts.chaos.faults import base
@@ -15,14 +13,13 @@ from scripts.chaos.faults.bench import Bench
 from scripts.chaos.faults.damage import damage
 from scripts.common.results import read_rows
 from tests.phantoms import make_thin_phantoms
+from tests.scripts.cli import run_script
 from tests.scripts.forked_demo import fork_demo_servers
 
 
 def run(out: Path, *names: str, status: int) -> str:
-    app = typer.Typer()
-    app.command()(prove_faults.main)
     only = [word for name in names for word in ("--only", name)]
-    done = CliRunner().invoke(app, ["--out", str(out), "--seed", "1", *only])
+    done = run_script(prove_faults.main, "--out", out, "--seed", 1, *only)
     assert done.exit_code == status, done.output
     return done.output
 

@@ -5,18 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
 from scripts.common.results import read_rows
 from scripts.research import method_evidence
 from tests.phantoms import make_thin_phantoms
+from tests.scripts.cli import run_script
 
 
 def run(out: Path) -> tuple[int, str]:
-    app = typer.Typer()
-    app.command()(method_evidence.main)
-    done = CliRunner().invoke(app, ["--out", str(out), "--slices", "2"])
+    done = run_script(method_evidence.main, "--out", out, "--slices", 2)
     return done.exit_code, done.output
 
 

@@ -226,8 +226,8 @@ def test_patients_are_witnesses_once(tmp_path: Path) -> None:
     write_results(tmp_path, [Made("table4", "PrATo", "table4/prato", 0.75, PRATO, seeds=3)])
     outcome = read_outcomes(tmp_path)["table4/prato"]
     assert [run["seed"] for run in outcome.runs] == [0, 1, 2]
-    assert len(outcome.by_patient("dice")) == PATIENTS
-    assert outcome.mean("dice") == pytest.approx(np.mean(list(outcome.by_patient("dice").values())))
+    assert len(outcome.dice_by_patient()) == PATIENTS
+    assert outcome.mean("dice") == pytest.approx(np.mean(list(outcome.dice_by_patient().values())))
 
 
 @pytest.mark.slow

@@ -85,11 +85,10 @@ def test_a_row_is_trained_brought_home_and_measured(queue: Path, data: dict[str,
     banks, out = packed(queue, data, name), queue / "out"
     rows = [f"table4/{row}_{name}" for row in ("dynamic_vit_box", "dense_box", "best", "crop")]
     experiments = {row: EXPERIMENTS[row].model_copy(update={"images": 12 if name == "isic" else None}) for row in rows}
-    given = Namespace(out=out, steps=2, stacks=2, precision="float32", no_capture=True, parts=False)
+    given = Namespace(out=out, steps=2, stacks=2, parts=False)
+    shared = {"depth": 1, "edge": 256, "rate": 1e-3, "promptings": ["tight"], "precision": "float32"}
     for row in [rows[0], rows[1], rows[0], *rows[2:]]:
-        train_queue.train(
-            {"depth": 1, "edge": 256, "rate": 1e-3, "promptings": ["tight"]} | paper_queue.entry(row, 0, experiments), banks, given, 1e18
-        )
+        train_queue.train(shared | paper_queue.entry(row, 0, experiments), banks, given, 1e18)
         assert (out / f"{row.replace('/', '-')}-seed0" / "weights.pt").exists() == ((out / f"table4-dense_box_{name}-seed0").exists())
     monkeypatch.setattr(paper_queue, "load_experiments", lambda: experiments)
     files = ("--queue-out", out, "--models", queue / "models", "--curves", queue / "curves.csv")

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from scripts.common.results import read_rows, write_rows
 from scripts.research import paper, paper_times
@@ -34,8 +33,7 @@ def matrix_of(folder: Path) -> list[object]:
 
 def run(folder: Path, out: Path, *arguments: str) -> tuple[int, str]:
     places = ["--data", f"isic={folder / 'isic'}", "--out", out / "r", "--models", out / "m"]
-    done = CliRunner().invoke(paper.app, ["run", *map(str, [*matrix_of(folder), *places]), *arguments])
-    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    done = run_script(paper.app, "run", *matrix_of(folder), *places, *arguments)
     return done.exit_code, done.output
 
 
@@ -113,6 +111,6 @@ def test_a_report_of_nothing_leaves_the_pages_as_they_are(tmp_path: Path) -> Non
     page = tmp_path / "docs" / "results" / "paper.md"
     page.parent.mkdir(parents=True)
     page.write_text("as it was")
-    done = CliRunner().invoke(paper.app, ["report", "--results", str(tmp_path / "nowhere"), "--out", str(tmp_path / "docs")])
+    done = run_script(paper.app, "report", "--results", tmp_path / "nowhere", "--out", tmp_path / "docs")
     assert done.exit_code == 2 and "nowhere holds no runs.csv" in done.output
     assert page.read_text() == "as it was" and len([*page.parent.iterdir()]) == 1

@@ -6,11 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
 from scripts.common.results import read_rows
 from scripts.research import recipe_study
+from tests.scripts.cli import run_script
 from tests.scripts.research.small import PLAN, make_blobs, small_unetr, write_matrix
 
 
@@ -24,9 +23,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def run(*arguments: str) -> tuple[int, str]:
-    app = typer.Typer()
-    app.command()(recipe_study.main)
-    done = CliRunner().invoke(app, arguments)
+    done = run_script(recipe_study.main, *arguments)
     return done.exit_code, done.output
 
 

@@ -7,14 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
 from prato.models.checkpoint import save_model
 from scripts.common.results import read_rows
 from scripts.research import token_study
 from tests.phantoms import make_thin_phantoms
 from tests.prato.conftest import small_spec
+from tests.scripts.cli import run_script
 
 pytestmark = pytest.mark.slow
 
@@ -35,14 +34,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(folder: Path, out: Path, **changed: Path) -> tuple[int, str]:
-    app = typer.Typer()
-    app.command()(token_study.main)
     models = {"relevance": "relevance", "random": "relevance", "engine": "relevance", "dense": "dense", "at-box": "at_box"}
     given = {name: changed.get(name, folder / f"{file}.safetensors") for name, file in models.items()}
-    options = [text for name, path in given.items() for text in (f"--{name}", str(path))]
-    done = CliRunner().invoke(
-        app, ["--studies", str(folder / "studies"), "--split", str(folder / "split.json"), "--network", "swin", "--out", str(out), *options]
-    )
+    options = [text for name, path in given.items() for text in (f"--{name}", path)]
+    files = ("--studies", folder / "studies", "--split", folder / "split.json", "--out", out)
+    done = run_script(token_study.main, *files, "--network", "swin", *options)
     return done.exit_code, done.output
 
 

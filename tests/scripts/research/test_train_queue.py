@@ -11,7 +11,6 @@ from argparse import Namespace
 import pytest
 import torch
 import yaml
-from typer.testing import CliRunner
 
 from prato.models.checkpoint import load_model
 from prato.training.slice_bank import save_packed
@@ -19,6 +18,7 @@ from scripts.common.results import read_rows
 from scripts.research import export_queue, queue_state, train_queue
 from scripts.research.queue_networks import start_network
 from tests.prato.training.test_stack_training import SMALL, case
+from tests.scripts.cli import run_script
 from tests.waiting import wait_until
 
 UNET = {"filters": [4, 8, 8, 8, 8]}
@@ -57,9 +57,7 @@ def test_every_entry_of_the_queue_trains_and_comes_home(material, monkeypatch):
     monkeypatch.setattr(export_queue, "MODELS", material)
     flags = ["--queue-out", str(material / "out"), "--commit", "c", "--device", "d", "--command", "x", "--ship", "overview_swin_unetr"]
     flags += ["--split", str(material / "split.json"), "--curves", str(material / "curves.csv")]
-    app = export_queue.typer.Typer()
-    app.command()(export_queue.main)
-    found = CliRunner().invoke(app, flags)
+    found = run_script(export_queue.main, *flags)
     assert found.exit_code == 0, found.output
     rows = read_rows(material / "curves.csv")
     assert {row["training"] for row in rows} == set(names) and {row["commit"] for row in rows} == {"c"}
@@ -231,7 +229,5 @@ def test_parts_hold_all_of_a_state_and_none_may_be_missing(tmp_path, monkeypatch
 
 
 def test_without_a_training_there_is_nothing_to_take_home(tmp_path):
-    app = export_queue.typer.Typer()
-    app.command()(export_queue.main)
-    found = CliRunner().invoke(app, ["--queue-out", str(tmp_path), "--commit", "c", "--device", "d", "--command", "x"])
+    found = run_script(export_queue.main, "--queue-out", tmp_path, "--commit", "c", "--device", "d", "--command", "x")
     assert found.exit_code == 2 and "holds no finished training" in found.output

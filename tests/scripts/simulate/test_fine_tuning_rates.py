@@ -22,7 +22,7 @@ def test_both_rates_are_measured_where_they_differ(tmp_path: Path, monkeypatch: 
     save_split(tmp_path / "split.json", Split(seed=0, train=["other"], validation=["phantom001", "phantom002"]))
     monkeypatch.setattr(fine_tuning_rates, "ACDC_SPLIT", tmp_path / "split.json")
     monkeypatch.setattr(fine_tuning_rates, "_PATIENTS", 1)
-    fine_tuning_rates.main(tmp_path / "studies", tmp_path / "rates.csv", ["as they are", "inverted"], steps=1, seed=1, threads=1)
+    fine_tuning_rates.main(tmp_path / "studies", tmp_path / "rates.csv", ["as they are", "inverted"], steps=1, seed=1)
     rows = read_rows(tmp_path / "rates.csv")
     assert [row["rate of"] for row in rows if row["hearts"] == "inverted"] == ["no training", "the round"]  # which is the full one
     assert all(row["rate"] == LEARNING_RATE for row in rows if row["hearts"] == "inverted" and row["rate of"] == "the round")

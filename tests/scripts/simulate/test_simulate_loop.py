@@ -108,10 +108,10 @@ def test_what_cannot_be_simulated_is_one_sentence(folder: Path, capsys: pytest.C
 def test_clicks_are_counted_for_the_model_of_each_round(folder: Path) -> None:
     simulated(folder, "clicked.csv")
     more = {"simulation": folder / "clicked.csv", "studies": folder / "studies", "split": folder / "split.json", "patients": 1, "seed": 0}
-    loop_clicks.main(**more, out=folder / "clicks.csv", strategy="coverage", threads=1)
+    loop_clicks.main(**more, out=folder / "clicks.csv", strategy="coverage")
     rows = read_rows(folder / "clicks.csv")
     assert [(row["labelled_patients"], row["labeller"]) for row in rows] == [(n, who) for n in (2, 4) for who in ("careful", "scribbling")]
     assert all(row["voxels"]["painting_alone"] > 0 and row["voxels"]["after_clicks"] != row["voxels"]["painting_alone"] for row in rows)
     with pytest.raises(typer.Exit) as refused:
-        loop_clicks.main(**more, out=folder / "none.csv", strategy="random", threads=1)
+        loop_clicks.main(**more, out=folder / "none.csv", strategy="random")
     assert refused.value.exit_code == 2 and not (folder / "none.csv").exists()

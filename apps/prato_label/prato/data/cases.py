@@ -165,8 +165,8 @@ class ReadCases(NamedTuple):
         return [(file, case) for file, case in self.loaded if file.name not in left_out], left_out
 
 
-def read_training_cases(files: Iterable[StudyFile], pixel: float, on_study: Callable[[], object]) -> ReadCases:
-    """Read ``files`` at ``pixel`` mm in plane; arguments as for :func:`load_training_cases`."""
+def read_training_cases(files: Iterable[StudyFile], pixel: float, on_study: Callable[[], object] = lambda: None) -> ReadCases:
+    """Read ``files`` at ``pixel`` mm in plane; ``on_study`` is called after every study and may raise."""
     loaded, left_out, reader = [], {}, StudyReader()
     contradicted = False
     for file in files:
@@ -184,15 +184,9 @@ def read_training_cases(files: Iterable[StudyFile], pixel: float, on_study: Call
     return ReadCases(loaded, left_out, contradicted)
 
 
-def load_training_cases(
-    files: Iterable[StudyFile], pixel: float, on_study: Callable[[], object] = lambda: None
-) -> tuple[list[tuple[StudyFile, TrainingCase]], dict[str, str]]:
-    """As :meth:`ReadCases.usable`, of ``files`` at ``pixel`` mm in plane.
-
-    Args:
-        on_study: called after every study; may raise.
-    """
-    return read_training_cases(files, pixel, on_study).usable()
+def load_training_cases(files: Iterable[StudyFile], pixel: float) -> tuple[list[tuple[StudyFile, TrainingCase]], dict[str, str]]:
+    """As :meth:`ReadCases.usable`, of ``files`` at ``pixel`` mm in plane."""
+    return read_training_cases(files, pixel).usable()
 
 
 def untold_numbering(sources: Mapping[str, str], contradicted: bool) -> dict[str, str]:

@@ -87,8 +87,3 @@ def count_minima(values: np.ndarray) -> int:
             if value < high - 0.05 * span:
                 falling, low = True, value
     return minima
-
-
-def flicker(values: np.ndarray) -> float:
-    """Root mean square of a cycle's second differences ``values`` (T,), in the values' unit: what changes from phase to phase and back."""
-    return float(np.sqrt(np.mean((np.roll(values, -1) - 2 * values + np.roll(values, 1)) ** 2)))

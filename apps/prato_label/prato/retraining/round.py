@@ -14,7 +14,7 @@ from statistics import fmean
 from typing import Any
 
 from filelock import FileLock, Timeout
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from prato.data.studies import StudyFile, find_labelled_studies
 from prato.labelling.trusted import find_trusted_phases
@@ -31,14 +31,14 @@ class TrainingOrder(BaseModel):
     """One round, as it goes from the server to the process that trains.
 
     Attributes:
-        model: the model file to retrain. parameters: how ("asked" in JSON, where stored jobs hold it). job: whose round it is, by its id.
+        model: the model file to retrain. parameters: how. job: whose round it is, by its id.
         files: the labelled studies. base: a studies folder whose labels show what is forgotten; None to leave that unmeasured.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     model: Path
-    parameters: TrainingParameters = Field(validation_alias=AliasChoices("parameters", "asked"), serialization_alias="asked")
+    parameters: TrainingParameters
     files: list[StudyFile]
     base: Path | None = None
     job: str = ""
@@ -56,11 +56,7 @@ def studies_key(studies: str | Path) -> str:
 
 def _state_file(order: TrainingOrder) -> Path:
     """Of the studies folder of ``order``: what was stopped there goes on although labels of another one were trained on meanwhile."""
-    path = round_folder(order.model) / f"state_{studies_key(order.files[0].image.parent) if order.files else 'none'}.pt"
-    if not path.exists():
-        with suppress(FileNotFoundError):  # what was stopped when all folders had one state goes to the first that trains
-            (path.parent / "state.pt").rename(path)
-    return path
+    return round_folder(order.model) / f"state_{studies_key(order.files[0].image.parent) if order.files else 'none'}.pt"
 
 
 class _Parts:
