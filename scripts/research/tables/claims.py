@@ -158,7 +158,7 @@ def _first(data: str, row: Row, baselines: list[Row]) -> Claim:
         return Claim(says, data, NOT_RUN, ())
     above = f"above {len(pairs) - len(ahead)} of {len(pairs)} trained for as long"
     said = f"{name_with_dice(row)}, {above}" + (f"; not above {', '.join(ahead)}." if ahead else ".")
-    return Claim(says, data, FAILS if ahead else HOLDS, (said,))
+    return Claim(says, data, FAILS if ahead else HOLDS, (said,), (len(pairs), len(baselines)))
 
 
 def _cheaper(says: str, data: str, row: Row, others: list[Row]) -> Claim:
@@ -176,7 +176,7 @@ def _cheaper(says: str, data: str, row: Row, others: list[Row]) -> Claim:
         if cheaper
         else "no other is as good with as few."
     )
-    return Claim(says, data, FAILS if cheaper else HOLDS, (said,))
+    return Claim(says, data, FAILS if cheaper else HOLDS, (said,), (len(pairs), len(others)))
 
 
 def _near_literature(data: str, row: Row) -> Claim:

@@ -30,7 +30,7 @@ def summary_text(tables: Mapping[str, Table], claims: Sequence[Claim]) -> str:
 
 def count_verdicts(tables: Mapping[str, Table], claims: Sequence[Claim]) -> str:
     """How many of the claims hold, without a full stop."""
-    counts = Counter(claim.verdict for claim in claims)
+    counts = Counter(NOT_SHOWN if claim.verdict == HOLDS and claim.is_about_more else claim.verdict for claim in claims)
     return (
         f"Of the paper's claims, counted for every row and data set that can test them, {counts[HOLDS]} hold, "
         f"{counts[FAILS]} do not, and {counts[NOT_SHOWN]} are not shown either way"

@@ -23,7 +23,8 @@ RULE = (
     "It *does not hold* if one of them is shown to be better. Otherwise it is *not shown either way*. The claim that nothing\n"
     f"is lost *holds* if the whole 95 % bootstrap interval of the difference lies above -{MARGIN}; it *does not hold* if the\n"
     "interval lies below 0, or if nothing is saved. A patient's DSC is averaged over the seeds with which both rows were\n"
-    "trained; the mean of a single row is over all of its seeds.\n"
+    "trained; the mean of a single row is over all of its seeds. Only rows trained for as long are compared; where some of the\n"
+    "claim's rows were not, brackets say how many were.\n"
 )
 
 
@@ -35,23 +36,34 @@ class Claim:
         says: the claim. data: the data set's name in the plans.
         verdict: one of the four above.
         because: sentences made from the results.
+        compared: of the rows that the claim is about, how many it was decided by, and how many there are; None where it is about one.
     """
 
     says: str
     data: str
     verdict: str
     because: tuple[str, ...]
+    compared: tuple[int, int] | None = None
+
+    @property
+    def is_about_more(self) -> bool:
+        """Whether rows that it is about are still to be trained for as long, which may change the verdict."""
+        return self.verdict in (HOLDS, NOT_SHOWN) and self.compared is not None and self.compared[0] < self.compared[1]
+
+    def told(self) -> str:
+        """The verdict and, where not all rows could tell, how many did."""
+        return f"{self.verdict} ({self.compared[0]} of {self.compared[1]})" if self.compared and self.is_about_more else self.verdict
 
     def text(self) -> str:
         """Markdown, an item of a list."""
-        return f"- **{self.says}**, {DATA.get(self.data, self.data)}: *{self.verdict}*. {' '.join(self.because)}".rstrip() + "\n"
+        return f"- **{self.says}**, {DATA.get(self.data, self.data)}: *{self.told()}*. {' '.join(self.because)}".rstrip() + "\n"
 
 
 def overview(claims: Sequence[Claim]) -> str:
     """Markdown: every claim's verdict, a column a data set."""
     verdicts: dict[str, dict[str, str]] = {}
     for claim in claims:
-        verdicts.setdefault(claim.says, {})[claim.data] = claim.verdict
+        verdicts.setdefault(claim.says, {})[claim.data] = claim.told()
     return grid(["claim", *DATA.values()], [[says, *(found.get(data, "") for data in DATA)] for says, found in verdicts.items()])
 
 
@@ -66,7 +78,8 @@ def best_of(says: str, data: str, one: Row, others: Sequence[Row]) -> Claim:
     found = compare(one, others)
     if not found:
         return Claim(says, data, NOT_RUN, ())
-    return Claim(says, data, _verdict([difference for _, difference in found]), _against(data, one, found))
+    verdict = _verdict([difference for _, difference in found])
+    return Claim(says, data, verdict, _against(data, one, found), (len(found), len(others)))
 
 
 def check_order(says: str, data: str, rows: Sequence[Row]) -> Claim:

@@ -17,7 +17,7 @@ from scripts.research.tables.claims import own_goals, paper_claims
 from scripts.research.tables.method_page import fill_method
 from scripts.research.tables.outcomes import read_outcomes
 from scripts.research.tables.paired import Paired, compare_patients, holm
-from scripts.research.tables.paper_summary import summary_text
+from scripts.research.tables.paper_summary import count_verdicts, summary_text
 from scripts.research.tables.ranking import ranking_text
 from scripts.research.tables.recipe import recipe_text
 from scripts.research.tables.rows import read_tables
@@ -126,6 +126,19 @@ def test_a_rival_that_was_trained_for_less_is_neither_ahead_nor_as_good(tmp_path
     both = claims(tmp_path / "both", [prato, short, rival])
     assert both[first].verdict == HOLDS and "above 1 of 1 trained for as long." in both[first].because[0]
     assert both[cheaper].verdict == HOLDS and "TRAM" not in both[cheaper].because[0]
+    better = both["PrATo is better than every baseline that sees the same box"]
+    assert better.told() == "holds (1 of 2)" and both[first].told() == "holds (1 of 2)" and "*holds (1 of 2)*" in better.text()
+
+
+def test_a_claim_that_some_rows_have_not_decided_is_not_counted_as_holding(tmp_path: Path) -> None:
+    rows = [
+        Made("table4", "TRAM", "table4/tram", 0.7, {"method": "tram"}),
+        Made("table4", "PrATo", "table4/prato", 0.75, PRATO, 2.0),
+    ]
+    short = Made("table4", "Random", "table4/random", 0.7, {"method": "random", "budget": {"slices": 10, "batch": 1}})
+    for count, own in ((1, rows), (0, [*rows, short])):
+        tables = read_tables(write_results(tmp_path / str(count), own), read_outcomes(tmp_path / str(count)))
+        assert f"{count} hold" in count_verdicts(tables, paper_claims(tables))
 
 
 def test_only_rows_trained_for_as_long_as_any_are_ranked(tmp_path: Path) -> None:
