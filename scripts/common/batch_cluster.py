@@ -42,7 +42,7 @@ def connect(address: str, workers: int, gpus: float) -> int:
             ray.init(address=address, **quiet)
         else:
             ray.init("local", num_cpus=workers or os.cpu_count(), include_dashboard=False, object_store_memory=_STORE, **quiet)
-    except (RuntimeError, ConnectionError, ValueError) as error:
+    except Exception as error:  # as Ray's own, of no narrower kind, where its processes take too long to start
         raise ArchiveError(f"There is no Ray cluster at {address or 'this machine'}: {str(error).splitlines()[0]}") from error
     has = ray.cluster_resources()
     cpus, devices = int(has.get("CPU", 0)), has.get("GPU", 0.0)

@@ -160,3 +160,12 @@ def test_the_cluster_of_a_killed_driver_went_with_it(killed):
     """Comes last: two of Ray's own processes take a minute to end."""
     _, alive = psutil.wait_procs(killed.family, timeout=HANG_S)
     assert not alive
+
+
+def test_ray_that_does_not_start_in_time_is_one_sentence(archive, tmp_path, monkeypatch):
+    def init(*_, **__):
+        raise Exception("The current node timed out during startup.\nThis could happen because of load.")  # as ray._private.node says it
+
+    monkeypatch.setattr(ray, "init", init)
+    refused = run_script(batch_label.main, *arguments(archive, tmp_path / "out"))
+    assert refused.exit_code == 2 and "no Ray cluster at this machine: The current node timed out during startup." in refused.output
