@@ -59,8 +59,10 @@ def refused(status: int, words: str) -> Any:
 def test_a_label_of_an_image_that_was_removed_meanwhile_is_no_bad_label(store: StudiesDatastore, folder: Path) -> None:
     sent = label(folder)
     (folder / "a.nii.gz").unlink()  # by another program, a moment ago
+    before = tree(folder)
     with refused(404, "The image a does not exist in"):
         store.save_label("a", sent, "final", {})
+    assert tree(folder) == before
 
 
 def test_a_label_is_stored_and_listed(store: StudiesDatastore, folder: Path) -> None:
