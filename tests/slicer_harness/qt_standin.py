@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
+from xml.etree import ElementTree
 
 import slicer
 from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
@@ -67,15 +68,9 @@ class QUiLoader(QtUiTools.QUiLoader):
         return widget
 
     def load(self, file: QtCore.QFile) -> Any:
-        from xml.etree import ElementTree
-
-        tree = ElementTree.fromstring(bytes(file.readAll().data()))
-        connections = tree.find("connections")
-        wanted = [] if connections is None else [{part.tag: part.text for part in one} for one in connections]
-        if connections is not None:
-            tree.remove(connections)
+        rest, wanted = _split(bytes(file.readAll().data()))
         data = QtCore.QBuffer()
-        data.setData(ElementTree.tostring(tree))
+        data.setData(rest)
         data.open(QtCore.QIODevice.OpenModeFlag.ReadOnly)
         root = super().load(data)
         for one in wanted:
@@ -83,6 +78,17 @@ class QUiLoader(QtUiTools.QUiLoader):
                 raise NotImplementedError(f"the stand-in makes no connection {one['signal']} -> {one['slot']}")
             root.mrmlSceneChanged.connect(root.findChild(QtWidgets.QWidget, one["receiver"]).setMRMLScene)
         return root
+
+
+@functools.cache
+def _split(ui: bytes) -> tuple[bytes, list[dict[str, str | None]]]:
+    """A .ui file without its connections, and these."""
+    tree = ElementTree.fromstring(ui)
+    connections = tree.find("connections")
+    if connections is None:
+        return ui, []
+    tree.remove(connections)
+    return ElementTree.tostring(tree), [{part.tag: part.text for part in one} for one in connections]
 
 
 class _Qt(ModuleType):

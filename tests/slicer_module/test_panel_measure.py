@@ -127,3 +127,15 @@ def test_the_phases_are_chosen_by_hand(measured: FakeServerDriver) -> None:
 def choice(driver: FakeServerDriver) -> tuple[str, str]:
     """What the boxes ED and ES say."""
     return driver.ui.edBox.currentText, driver.ui.esBox.currentText
+
+
+@pytest.mark.slow
+def test_without_a_study_the_table_is_empty_and_with_the_next_one_full_again(measured: FakeServerDriver) -> None:
+    table, shown = measured.ui.cardiacTable, measured.ui.cardiacTable.item(1, 0).text()
+    slicer.mrmlScene.Clear(0)
+    measured.rest(0.1)
+    assert {table.item(row, column).text() for row in range(3) for column in range(6)} == {""}
+    assert not measured.ui.copyButton.enabled and not flags(measured)
+    measured.open_study()
+    measured.click("run")
+    measured.wait(lambda: table.item(1, 0).text() == shown)

@@ -27,6 +27,7 @@ class MeasureSection(Section):
         super().__init__(panel)
         self._server, self._cine = server, cine
         self._report: CardiacReport | None = None
+        self._is_empty = False  # nothing has been shown yet, not even that there is nothing
         table = self._ui.cardiacTable
         table.horizontalHeader().setSectionResizeMode(qt.QHeaderView.Stretch)
         table.verticalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
@@ -44,7 +45,7 @@ class MeasureSection(Section):
 
     def refresh(self) -> None:
         """Show nothing where no study is open."""
-        if self._logic.current_study is None:
+        if self._logic.current_study is None and not self._is_empty:
             self._show(None)
 
     def stop(self) -> None:
@@ -57,7 +58,7 @@ class MeasureSection(Section):
         self._panel.refresh()  # whether there are edits that were not sent
 
     def _show(self, report: CardiacReport | None) -> None:
-        self._report = report
+        self._report, self._is_empty = report, report is None
         cells = {} if report is None else format_cells(report)
         table = self._ui.cardiacTable
         for row in range(table.rowCount):
