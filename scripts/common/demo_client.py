@@ -32,7 +32,7 @@ def copy_app(target: Path, model: str = "*") -> Path:
         model: the only one to copy, which spares a server loading and measuring the others.
     """
     others = [path.name for path in (APP / "model").glob("*.safetensors") if not fnmatch(path.stem, model)]
-    skipped = shutil.ignore_patterns("logs", "bin", "versions", "__pycache__", "*.egg-info", *others)
+    skipped = shutil.ignore_patterns("logs", "bin", "versions", "*.egg-info", *others)
     return Path(shutil.copytree(APP, target, ignore=skipped))
 
 

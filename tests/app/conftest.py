@@ -53,7 +53,8 @@ def guarded_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveSer
     write_study(studies / "long.nii.gz", shape=(40, 36, 1000))
     (folder / "sessions" / "cut-short").mkdir(parents=True)  # as a power cut leaves one
     guards = {"PRATO_LABEL_TOKEN": TOKEN, "PRATO_LABEL_MAX_REQUEST_MB": "1", "PRATO_LABEL_MAX_WAITING": str(WAITING)}
-    with start_server(app, studies, folder / "server.log", guards) as server:
+    # every process of it is to end with it
+    with start_server(app, studies, folder / "server.log", guards, forked_training=False) as server:
         yield server
 
 

@@ -138,19 +138,25 @@ class LiveServer:
 
 
 def copy_app(target: Path) -> Path:
-    """The app folder without weights, logs and caches."""
-    return Path(shutil.copytree(APP, target, ignore=shutil.ignore_patterns("model", "logs", "bin", "__pycache__", "*.egg-info")))
+    """The app folder without weights and logs, but with its bytecode: each server would compile the app anew."""
+    return Path(shutil.copytree(APP, target, ignore=shutil.ignore_patterns("model", "logs", "bin", "*.egg-info")))
 
 
 @contextmanager
 def start_server(
-    app: Path, studies: Path | str, log: Path, guarded: dict[str, str] | None = None, forked: bool = True
+    app: Path,
+    studies: Path | str,
+    log: Path,
+    guarded: dict[str, str] | None = None,
+    forked: bool = True,
+    forked_training: bool = True,
 ) -> Iterator[LiveServer]:
     """The stock command on a free port, until the block ends; then its whole process group is killed.
 
     ``studies`` may be the address of a PACS. With ``guarded``, it is ``serve.py`` of ``app`` instead, with these environment variables; a
     token among them goes with the requests.
-    Unless ``forked``, it starts in full, as a user starts it, and takes many times as long.
+    Unless ``forked``, it starts in full, as a user starts it, and takes many times as long; unless ``forked_training``, so does its process
+    that trains.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -168,7 +174,7 @@ def start_server(
     command += ["--host", "127.0.0.1", "--port", str(port)]
     process: subprocess.Popen[bytes] | ForkedServer
     if forked:
-        process = ForkedServer(command if guarded is None else command[1:], log, env)
+        process = ForkedServer(command if guarded is None else command[1:], log, env, forked_training)
     else:
         with log.open("wb") as out:
             process = subprocess.Popen(command, stdout=out, stderr=out, env=env, cwd=log.parent, start_new_session=True)

@@ -33,7 +33,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     for n, name in enumerate(("a_ED", "b_ED")):
         image = write_study(studies / f"{name}.nii.gz", seed=n)
         write_volume(studies / "labels" / "final" / image.name, heart(), read_volume(image).affine)
-    with start_server(app, studies, folder / "server.log") as running:
+    with start_server(app, studies, folder / "server.log", forked_training=False) as running:  # which is killed, as are all its processes
         yield running
 
 
