@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from prato.data.cases import load_training_case
-from prato.data.nifti import write_volume
+from prato.data.cases import load_training_case, read_training_cases
+from prato.data.nifti import Volume, write_volume
 from prato.data.phantom import make_phantom
+from prato.data.structures import STRUCTURES
 from prato.data.studies import StudyFile
+from prato.labelling.doubts import anatomy_warnings
 
 
 def test_a_network_is_trained_on_the_slices_that_it_is_shown_whatever_blank_ones_were_added(tmp_path: Path) -> None:
@@ -24,3 +26,18 @@ def test_a_network_is_trained_on_the_slices_that_it_is_shown_whatever_blank_ones
     plain, longer = cases
     assert plain is not None and longer is not None
     assert torch.equal(longer.image[4:-3], plain.image) and longer.slices == tuple(k + 4 for k in plain.slices)
+
+
+def test_a_label_of_one_ventricle_is_not_learned_from_and_its_labeller_is_told(tmp_path: Path) -> None:
+    phantom = make_phantom(3, 1)
+    whole = phantom.labels["ED"]
+    files = []
+    for name, label in (("whole", whole), ("left", np.where(whole == STRUCTURES["RV cavity"], 0, whole))):
+        files.append(StudyFile(name, name, tmp_path / f"{name}.nii.gz", tmp_path / f"{name}_label.nii.gz"))
+        write_volume(files[-1].image, phantom.images["ED"], phantom.affine)
+        write_volume(files[-1].label, label, phantom.affine)
+    found = read_training_cases(files, 1.5)
+    assert [file.study for file, _ in found.loaded] == ["whole"]
+    assert found.left_out == {"left": "The label for left cannot be learned from: it lacks the RV cavity."}
+    [told] = anatomy_warnings(Volume(label, phantom.affine))
+    assert told == "It lacks the RV cavity; training leaves the label out until it is corrected."

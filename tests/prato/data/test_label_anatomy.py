@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prato.data.label_anatomy import judge_anatomy
+from prato.data.label_anatomy import describe_lack, judge_anatomy
 from prato.data.structures import STRUCTURES
 
 RV, MYO, LV = STRUCTURES.values()
@@ -105,3 +105,12 @@ def test_a_wall_round_both_cavities_is_nobodys_fault() -> None:
             grown = np.roll(both, step, axis) & (mask == 0)
             mask[grown] = MYO
     assert judge_anatomy(mask, 2).verdict != "contradicted"
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"), [((RV,), "it lacks the RV cavity."), ((RV, MYO), "it lacks the RV cavity and the myocardium.")]
+)
+def test_a_label_of_a_part_of_the_heart_lacks_the_rest(values: tuple[int, ...], sentence: str) -> None:
+    part = np.where(np.isin(heart(), values), 0, heart())
+    assert describe_lack(part, 2) == describe_lack(part.transpose(2, 0, 1), 0) == sentence
+    assert describe_lack(heart(), 2) == describe_lack(part[:, :, :3], 2) == describe_lack(np.zeros_like(part), 2) == ""

@@ -126,6 +126,10 @@ CASES: dict[str, tuple[Callable[[], list[FileDataset]], str]] = {
         lambda: changed(SCAN.images(), lambda n: True, lambda ds: delattr(ds, "ImagePositionPatient")),
         "does not say where it lies",
     ),
+    "no size of pixels": (
+        lambda: changed(SCAN.images(), lambda n: True, lambda ds: delattr(ds, "PixelSpacing")),
+        "does not say how large its pixels are (PixelSpacing)",
+    ),
     "rows and columns at no right angle": (
         lambda: changed(
             SCAN.images(),

@@ -45,7 +45,7 @@ def test_slices_of_several_numbers_of_phases(tmp_path: Path) -> None:
     assert code == 2 and "its 5 slices have different numbers of phases (6, 7, 8, 8, 8): images are missing, or there twice" in said
 
 
-@pytest.mark.parametrize("name", ["export.zip", "Export.TAR.GZ"])
+@pytest.mark.parametrize("name", ["export.zip", "Export.TAR.GZ", "IM0001.dcm.gz"])
 def test_an_archive_inside_is_named(tmp_path: Path, name: str) -> None:
     source = tmp_path / "in"
     source.mkdir()
@@ -53,7 +53,7 @@ def test_an_archive_inside_is_named(tmp_path: Path, name: str) -> None:
         archive.writestr("image", to_bytes(SCAN.image(0, 0)))
     for given in (source, zipped(source)):
         code, said = run(given, tmp_path / "out")
-        assert code == 2 and f"{name}: an archive in what was given, which is not opened: unpack it first" in said
+        assert code == 2 and f"{name}: an archive or a compressed file, which is not opened: unpack it first" in said
 
 
 def zipped(folder: Path) -> Path:

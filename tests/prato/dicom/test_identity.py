@@ -125,3 +125,11 @@ def test_examinations_whose_images_have_the_same_uids_keep_their_own_names(tmp_p
         reports = [import_dicom(source, out) for source in sources]
         assert [[cine.is_new for cine in report.imported] for report in reports] == [[is_new], [is_new]]
     assert len([*out.glob("*_4d.nii.gz")]) == 2
+
+
+def test_what_is_left_out_alike_of_many_examinations_is_one_line(tmp_path: Path) -> None:
+    images = replace(SCAN, description="scan").images()
+    for n, ds in enumerate(images):  # as some anonymisation programs leave them
+        ds.StudyInstanceUID = uid("study", n)
+    report = import_dicom(save(tmp_path / "src", images), tmp_path / "dst")
+    assert report.left_out == [f"series 1 (scan) in {len(images)} examinations, {len(images)} files: one phase"]

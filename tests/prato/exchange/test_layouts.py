@@ -38,7 +38,7 @@ def mnms(tmp_path: Path) -> Path:
             mask[..., t] = THEIRS[heart()]
         if place != "Testing" or mask.any():
             write_cine(folder / place / subject / f"{subject}_sa_gt.nii.gz", mask, AFFINE)
-        rows.append([n, subject, "Philips", "B", 2, *phases, 40, "HCM", "F", 170, 70])
+        rows.append([n, subject, "Philips", "B", 2, *phases, 40, "HCM", "F", *((170, 70) if n == 0 else ("", "nan"))])
     with (folder / "211230_M&Ms_Dataset_information_diagnosis_opendataset.csv").open("w", newline="") as file:
         csv.writer(file).writerows([COLUMNS, *rows])
     return folder
@@ -67,6 +67,8 @@ def test_mnms(mnms: Path, tmp_path: Path) -> None:
     assert manifest is not None and manifest.source == "M&Ms"
     found = {id: (study.patient, study.frame, study.phase, study.group) for id, study in manifest.studies.items()}
     assert found["A0S9V9_frame01"] == ("A0S9V9", 1, "ED", "HCM") and found["A0S9V9_frame04"] == ("A0S9V9", 4, "ES", "HCM")
+    bodies = {id: (study.height_cm, study.weight_kg) for id, study in manifest.studies.items()}
+    assert bodies["A0S9V9_frame04"] == (170.0, 70.0) and bodies["B1_frame06"] == bodies["C2_frame01"] == (None, None)
     assert found["B1_frame06"] == ("B1", 6, "ED", "HCM") and found["B1_frame03"][2] == "ES" and "C2_frame03" in found
     image = read_exact(tmp_path / "studies" / "B1_frame06.nii.gz")
     assert np.array_equal(image.array, picture(1, shape=(24, 22, 3, 6))[..., 5]) and np.allclose(image.affine, AFFINE, atol=1e-5)
@@ -105,7 +107,10 @@ def test_cines_of_mnms_out_and_in_again(mnms: Path, tmp_path: Path) -> None:
             assert np.allclose(one.affine, other.affine, atol=1e-5)
             assert end or one.header["pixdim"][4] == pytest.approx(other.header["pixdim"][4])
     assert import_folder(tmp_path / "out", tmp_path / "again", *options)[0] == 0
+    one, other = (load_manifest(tmp_path / folder) for folder in ("studies", "again"))
+    assert one is not None and other is not None
     for study in ("A0S9V9_4d", "B1_4d"):
+        assert one.studies[study] == other.studies[study]
         assert (tmp_path / "studies" / f"{study}.nii.gz").read_bytes() == (tmp_path / "again" / f"{study}.nii.gz").read_bytes()
         assert np.array_equal(label_of(tmp_path / "studies", study), label_of(tmp_path / "again", study))
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from prato.data.cine import Cine, read_cine
 from prato.data.intensity import find_stack_range, normalise
-from prato.data.label_anatomy import judge_anatomy
+from prato.data.label_anatomy import describe_lack, judge_anatomy
 from prato.data.label_check import check_label, read_label_volume
 from prato.data.label_names import ContradictedLabelError
 from prato.data.label_records import recorded_label_info
@@ -178,6 +178,8 @@ def read_training_cases(files: Iterable[StudyFile], pixel: float, on_study: Call
         else:
             if case is None:
                 left_out[file.name] = f"The label for {file.name} is empty."
+            elif lack := describe_lack(case.label.numpy(), axis=0):
+                left_out[file.name] = f"The label for {file.name} cannot be learned from: {lack}"
             else:
                 loaded.append((file, case))
         on_study()

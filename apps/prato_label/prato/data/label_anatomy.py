@@ -23,6 +23,8 @@ _OPEN = 0.05
 _SMALL = 100.0
 #: Share of a mask's voxels that its smallest structure takes up, below which it is missing. In ACDC's labels it is .054 at least.
 _MISSING = 0.01
+#: On fewer slices than this there may well be two structures alone, or one.
+FEW_SLICES = 4
 #: Below this many pixels on a slice, or voxels in all, a structure says nothing.
 _FEW = 10
 _RV, _MYO, _LV = STRUCTURES.values()
@@ -65,10 +67,18 @@ def judge_anatomy(mask: np.ndarray, axis: int) -> Anatomy:
     return Anatomy("unknown")
 
 
-def lacks_structure(mask: np.ndarray) -> bool:
-    """Whether ``mask``, values of ``prato.data.structures``, holds some structures, but hardly a voxel of another."""
-    counts = [np.count_nonzero(mask == value) for value in STRUCTURES.values()]
-    return min(counts) < _MISSING * sum(counts)
+def missing_structures(mask: np.ndarray) -> list[str]:
+    """The structures of which ``mask``, values of ``prato.data.structures``, holds hardly a voxel, though it holds others."""
+    counts = {name: np.count_nonzero(mask == value) for name, value in STRUCTURES.items()}
+    return [name for name, count in counts.items() if count < _MISSING * sum(counts.values())]
+
+
+def describe_lack(label: np.ndarray, axis: int) -> str:
+    """What ``label``, (X, Y, Z) with slices across ``axis``, lacks of a heart, as a sentence; "" where nothing, or where it is drawn on too
+    few slices to tell: whoever learned from it would learn that there is no such thing."""
+    drawn = np.count_nonzero(label.any(tuple({0, 1, 2} - {axis})))
+    missing = missing_structures(label) if drawn >= FEW_SLICES else []
+    return f"it lacks {' and '.join(f'the {name}' for name in missing)}." if missing else ""
 
 
 def is_lv_open(mask: np.ndarray, spacing: tuple[float, ...]) -> bool:

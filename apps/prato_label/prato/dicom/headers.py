@@ -188,8 +188,10 @@ def _frame(levels: Sequence[Dataset], file: SourceFile, number: int, sop_class: 
         return None if value is None else int(value)
 
     orientation, position, spacing = numbers("ImageOrientationPatient", 6), numbers("ImagePositionPatient", 3), numbers("PixelSpacing", 2)
-    if orientation is None or position is None or spacing is None or min(spacing) <= 0:
+    if orientation is None or position is None:
         raise DicomError("an image that does not say where it lies")
+    if spacing is None or min(spacing) <= 0:
+        raise DicomError("an image that does not say how large its pixels are (PixelSpacing)")
     types = {str(part).upper() for level in levels for name in ("ImageType", "FrameType") for part in _many(level.get(name))}
     types |= {text("ComplexImageComponent").upper()}
     rate = one("HeartRate")

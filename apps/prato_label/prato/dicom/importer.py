@@ -29,7 +29,8 @@ from prato.dicom.stacks import LeftOut
 SOURCE = "DICOM"
 #: The studies folder within the target that single phases go to.
 PHASES = "phases"
-_ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".iso")
+#: Endings of what may hold images and is not opened.
+_PACKED = (".zip", ".7z", ".rar", ".tar", ".tgz", ".iso", ".gz", ".bz2", ".xz")
 Phases = Literal["none", "ed,es", "all"]
 Progress = Callable[[list[SourceFile]], Iterable[SourceFile]]
 
@@ -101,16 +102,18 @@ def import_dicom(
         for key, own in by_series(frames).items():
             studies[key[0]].append(own)
         known = load_known_cines(folder)
+        left_out: list[list[LeftOut]] = []
         for series in studies.values():
             found = find_cines(series, keep_identity)
             report.warnings += found.warnings
-            report.left_out += [str(one) for one in _merge(found.left_out)]
+            left_out.append(found.left_out)
             report.refused += found.refused
             for cine in known.keep_names(found.cines):
                 try:
                     report.imported.append(write_cine(cine, folder, phases, keep_identity))
                 except DicomError as error:
                     report.refused.append(f"{cine.label}: {error}.")
+        report.left_out += [str(one) for one in _merge(left_out)]
     return report
 
 
@@ -192,8 +195,9 @@ def _read(file: SourceFile) -> list[Frame]:
         frames = read_frames(file)
     except UNREADABLE as error:
         raise DicomError("cannot be read") from error
-    if not frames and file.name.lower().endswith(_ARCHIVES):
-        raise DicomError("an archive in what was given, which is not opened: unpack it first")
+    name = file.name.lower()
+    if not frames and name.endswith(_PACKED) and not name.endswith(".nii.gz"):
+        raise DicomError("an archive or a compressed file, which is not opened: unpack it first")
     return frames
 
 
@@ -208,12 +212,17 @@ def _what(frame: Frame) -> tuple[object, ...]:
     return frame.rows, frame.columns, frame.position, frame.orientation, frame.kind, frame.echo_ms, *when
 
 
-def _merge(left_out: list[LeftOut]) -> list[LeftOut]:
-    """One line for all blocks of a series that were left out for the same reason."""
-    counts: Counter[tuple[str, str]] = Counter()
-    for one in left_out:
-        counts[one.label, one.reason] += one.files
-    return [LeftOut(label, files, reason) for (label, reason), files in counts.items()]
+def _merge(examinations: Iterable[list[LeftOut]]) -> list[LeftOut]:
+    """One line for all blocks that were left out of series of one name for the same reason, of however many examinations."""
+    files, held = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    for left_out in examinations:
+        held.update({(one.label, one.reason) for one in left_out})
+        for one in left_out:
+            files[one.label, one.reason] += one.files
+    return [
+        LeftOut(label if held[label, reason] == 1 else f"{label} in {held[label, reason]} examinations", count, reason)
+        for (label, reason), count in files.items()
+    ]
 
 
 def write_cine(found: FoundCine, folder: Path, phases: Phases = "none", keep_identity: bool = False) -> ImportedCine:

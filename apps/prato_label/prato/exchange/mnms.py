@@ -27,7 +27,9 @@ from prato.exchange.layouts import Convention, Phases, by_subject, find_folders,
 from prato.labelling.phases import phase_count
 
 _IMAGE, _LABEL = "{}_sa.nii.gz", "{}_sa_gt.nii.gz"
-_SUBJECT, _ED, _ES, _GROUP = "External code", "ED", "ES", "Pathology"
+_SUBJECT, _ED, _ES = "External code", "ED", "ES"
+#: What else the table may say of a subject: diagnosis, height in cm, weight in kg.
+_GROUP, _HEIGHT, _WEIGHT = "Pathology", "Height", "Weight"
 
 
 class MnMs:
@@ -62,7 +64,9 @@ class MnMs:
             (target / subject).mkdir()
             write_cine(target / subject / _IMAGE.format(subject), writable(found.image), found.affine, found.step_ms)
             write_cine(target / subject / _LABEL.format(subject), values[found.mask], found.affine, found.step_ms)
-            rows.append({_SUBJECT: subject, _ED: found.ed, _ES: found.es, _GROUP: labels.about[own[0]].group or ""})
+            about = labels.about[own[0]]
+            body = {_HEIGHT: about.height_cm or "", _WEIGHT: about.weight_kg or ""}
+            rows.append({_SUBJECT: subject, _ED: found.ed, _ES: found.es, _GROUP: about.group or "", **body})
             written += own
         if rows:
             text = io.StringIO()
@@ -112,7 +116,8 @@ def _read(source: Path, subject: str, folder: Path, row: Mapping[str, str], conv
         raise VolumeError(f"{name} is drawn in the phases {drawn}, and the table says ED {ed}, ES {es}: import all, with --phases all.")
     array = np.asanyarray(cine.image.dataobj)
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
-    about = {"patient": subject, "group": (row.get(_GROUP) or "").strip() or None}
+    body = {"height_cm": _positive(row.get(_HEIGHT)), "weight_kg": _positive(row.get(_WEIGHT))}
+    about = {"patient": subject, "group": (row.get(_GROUP) or "").strip() or None, **body}
     origin = name if label_path.is_file() else image_path.relative_to(source).as_posix()
     if phases == "cine":
         study, step = Study.model_validate({**about, "ed": ed, "es": es}), None if cine.times_ms is None else float(cine.times_ms[1])
@@ -122,6 +127,15 @@ def _read(source: Path, subject: str, folder: Path, row: Mapping[str, str], conv
         study = Study.model_validate({**about, "frame": t + 1, "phase": "ED" if t == ed else "ES" if t == es else None})
         label = mask[..., t] if mask is not None and t in drawn else None
         yield Case(f"{subject}_frame{t + 1:02d}", study, replace(cine.phase(t), array=array[..., t]), label, origin)
+
+
+def _positive(cell: str | None) -> float | None:
+    """The number in ``cell``; None where it is empty, or says that the number is not known."""
+    try:
+        value = float(cell or 0)
+    except ValueError:
+        return None
+    return value if 0 < value < float("inf") else None
 
 
 @dataclass(frozen=True)

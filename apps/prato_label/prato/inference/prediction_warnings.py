@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from prato.data.label_anatomy import is_lv_open, lacks_structure
+from prato.data.label_anatomy import FEW_SLICES, is_lv_open, missing_structures
 from prato.prompts.box import Box
 
 #: Share of the mask outside the box from which the box is said to cut the target.
@@ -13,8 +13,6 @@ _CUT = 0.03
 _LOOSE = 0.35
 #: Share of the mask inside the box below which the box is said to miss the target.
 _MISSED = 0.25
-#: A stack of fewer slices may well show two structures alone, or one.
-_FEW_SLICES = 4
 #: What is said of a mask, by name.
 MASK_WARNINGS = ("mask_is_empty", "structure_is_missing", "lv_cavity_is_open")
 
@@ -29,7 +27,7 @@ def mask_warnings(mask: np.ndarray, spacing: tuple[float, ...], slices: int) -> 
     """
     if not mask.any():
         return ["mask_is_empty"]
-    is_missing = slices >= _FEW_SLICES and lacks_structure(mask)
+    is_missing = slices >= FEW_SLICES and bool(missing_structures(mask))
     return ["structure_is_missing"] * is_missing + ["lv_cavity_is_open"] * is_lv_open(mask, spacing)
 
 

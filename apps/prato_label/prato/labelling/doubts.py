@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from prato.data.cine import CineHead, read_cine_head
-from prato.data.label_anatomy import judge_anatomy
+from prato.data.label_anatomy import describe_lack, judge_anatomy
 from prato.data.label_check import match_grid
 from prato.data.label_names import MisplacedLabelError
 from prato.data.nifti import Volume, VolumeError
@@ -48,25 +48,26 @@ def doubt_label(label: VersionReader, version: Version, image: CineHead) -> Labe
 
 
 def anatomy_warnings(label: Volume) -> tuple[str, ...]:
-    """What the arrangement of the structures says against ``label``, uint8 (X, Y, Z) or (X, Y, Z, T): a sentence a phase, or nothing."""
+    """What the structures and where they lie say against ``label``, uint8 (X, Y, Z) or (X, Y, Z, T): a sentence a phase, or nothing."""
     count, axis = phase_count(label.array), slice_axis(label.array.shape[:3], label.spacing)
     found = [doubt_phase(phase_of(label.array, number), axis, number if count > 1 else None) for number in range(count)]
     return tuple(doubt for doubt in found if doubt is not None)
 
 
 def doubt_phase(mask: np.ndarray, axis: int, number: int | None) -> str | None:
-    """The sentence against a ``mask``, uint8 (X, Y, Z), whose structures lie as they cannot; None where they do not.
+    """The sentence against a ``mask``, uint8 (X, Y, Z), whose structures lie as they cannot, or that lacks one; None for any other.
 
     Args:
         axis: lies across the slices.
         number: of the cine's phase that it is; None for a volume.
     """
     anatomy = judge_anatomy(mask, axis)
-    if anatomy.verdict != "contradicted":
+    sentence = anatomy.sentence if anatomy.verdict == "contradicted" else describe_lack(mask, axis)
+    if not sentence:
         return None
     if number is None:
-        return f"{anatomy.sentence[0].upper()}{anatomy.sentence[1:-1]}; training leaves the label out until it is corrected."
-    return f"{_begin(number)}{anatomy.sentence[:-1]}; training leaves the phase out until it is corrected."
+        return f"{sentence[0].upper()}{sentence[1:-1]}; training leaves the label out until it is corrected."
+    return f"{_begin(number)}{sentence[:-1]}; training leaves the phase out until it is corrected."
 
 
 def about_phases(warnings: Iterable[str], numbers: Iterable[int]) -> list[str]:
