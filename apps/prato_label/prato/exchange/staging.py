@@ -7,17 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from prato.data.atomic import (
-    find_leftovers,
-    make_folder,
-    remove_abandoned,
-    remove_if_abandoned,
-    sync_folder,
-    temporary_folder,
-    write_bytes,
-)
-from prato.data.studies import MANIFEST_NAME, Manifest, load_manifest, save_manifest
-from prato.labelling.files import read_if_exists
+from prato.data.atomic import find_leftovers, make_folder, remove_abandoned, remove_if_abandoned, sync_folder, temporary_folder
 
 _PREFIX = ".import-"
 
@@ -51,30 +41,6 @@ def remove_abandoned_files(target: Path) -> None:
     for staged in find_leftovers(target):
         if staged.name.startswith(_PREFIX) and staged.is_dir():
             remove_if_abandoned(staged)
-
-
-@contextmanager
-def listed_first(target: Path, manifest: Manifest) -> Iterator[None]:
-    """Let the manifest of ``target`` be ``manifest`` from before the block, which moves its studies into place; if that fails, as it was.
-
-    Killed in between, it lists studies that are not there yet. Afterwards, studies would be there that it does not list: nobody would know
-    which of them are one patient's, and who trains would split them.
-
-    Raises:
-        OSError: ``target`` cannot be written to.
-    """
-    path = target / MANIFEST_NAME
-    before = read_if_exists(path)
-    if manifest.studies and load_manifest(target) != manifest:
-        save_manifest(target, manifest)
-    try:
-        yield
-    except BaseException:
-        if before is None:
-            path.unlink(missing_ok=True)
-        elif read_if_exists(path) != before:
-            write_bytes(path, before)
-        raise
 
 
 def move_into_place(staged: Path, target: Path, names: list[str]) -> None:
