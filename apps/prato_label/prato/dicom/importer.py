@@ -251,9 +251,9 @@ def write_cine(found: FoundCine, folder: Path, phases: Phases = "none", keep_ide
         for path, raw in reversed(changed.items()):
             staged.enter_context(stage_bytes(path, gzip_bytes(raw) if path.suffix == ".gz" else raw))
         for place, own in entries.items():  # before they are in place: whoever finds them knows whose they are
-            _open_manifest(place)
-            with listed_first(place, SOURCE, own):
-                pass
+            if _open_manifest(place).add(own):
+                with listed_first(place, SOURCE, own):
+                    pass
     return ImportedCine(f"{study}_4d", found.label, array.shape[2], array.shape[3], cine.step_ms, tuple(notes), bool(changed))
 
 
