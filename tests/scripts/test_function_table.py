@@ -117,6 +117,23 @@ def test_a_heart_may_be_called_anything(studies: Path, tmp_path: Path, recwarn: 
     assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
 
 
+def test_a_page_is_called_like_the_first_frame_where_the_patient_s_name_is_no_file_s(
+    studies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = Manifest(source="test")
+    for old, new, phase in (("b_frame01", "x", "ED"), ("b_frame09", "y", "ES")):
+        for folder in (studies, studies / "labels" / "final"):
+            (folder / f"{old}.nii.gz").rename(folder / f"{new}.nii.gz")
+        manifest.studies[new] = Study.model_validate({"patient": "../site/1", "phase": phase})
+    save_manifest(studies, manifest)
+    monkeypatch.setattr(report, "_draw", lambda *_, **__: None)
+    monkeypatch.setattr(report, "_save", lambda *_: b"")
+    (pages := tmp_path / "pages").mkdir()
+    heart = next(heart for heart in find_hearts(studies).hearts if heart.name == "../site/1")
+    report.write_report(heart, pages)
+    assert sorted(path.name for path in pages.iterdir()) == ["x.html", "x.pdf"]
+
+
 @pytest.mark.slow  # matplotlib
 def test_pages_that_find_no_room_cost_no_table(studies: Path, tmp_path: Path) -> None:
     (tmp_path / "pages").write_text("no folder")

@@ -45,3 +45,18 @@ def test_what_a_killed_server_has_left_of_uploads_is_removed_and_no_upload_that_
         remove_abandoned_uploads()
         assert path.read_bytes() == b"an image" and not left.exists() and (tmp_path / "prato_other").exists()
     assert [each.name for each in tmp_path.iterdir()] == ["prato_other"]
+
+
+def test_a_server_that_starts_just_as_an_upload_begins_does_not_take_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    make, made = tempfile.mkdtemp, list[str]()
+
+    def make_while_another_starts(*arguments: Any, **options: Any) -> str:
+        made.append(make(*arguments, **options))
+        if len(made) == 1:
+            remove_abandoned_uploads()
+        return made[-1]
+
+    monkeypatch.setattr(tempfile, "mkdtemp", make_while_another_starts)
+    with stored_upload(UploadFile(BytesIO(b"an image"), filename="volume.nii")) as path:
+        assert path.read_bytes() == b"an image" and len(made) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +16,9 @@ from prato.data.acdc import import_acdc
 from prato.data.acdc_layout import AcdcError, find_patients, read_info
 from prato.data.cine import read_cine
 from prato.data.nifti import read_volume, write_volume
-from prato.data.studies import find_labelled_studies, load_manifest
+from prato.data.studies import find_labelled_studies, load_manifest, save_manifest
 from prato.labelling.trusted import find_trusted_phases
+from prato.labelling.versions import LabelVersions
 from tests.real_data import require_real_data
 
 SHAPE, PIXDIM = (12, 10, 4), (1.5625, 1.40625, 10.0)
@@ -62,7 +64,8 @@ def stored_array(path: Path) -> np.ndarray:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()} if folder.exists() else {}
+    found = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.name != ".lock"] if folder.exists() else []
+    return {str(p.relative_to(folder)): p.read_bytes() for p in found}
 
 
 def check_voxel_sizes(target: Path, expected: Callable[[str], tuple[float, ...]]) -> int:
@@ -144,6 +147,34 @@ def test_studies_are_added_to_those_already_there(source: Path, tmp_path: Path) 
     import_acdc(source / "patient002", target, "ed,es")
     manifest = load_manifest(target)
     assert manifest is not None and len(manifest.studies) == 4 and (target / "mine.nii.gz").exists()
+
+
+def test_what_others_did_to_labels_since_stays(source: Path, tmp_path: Path) -> None:
+    import_acdc(source, target := tmp_path / "studies", "ed,es")
+    labels = target / "labels" / "final"
+    LabelVersions(target, "patient001_frame01").remove("Ada")
+    raw = gzip.decompress((labels / "patient002_frame01.nii.gz").read_bytes())
+    (labels / "patient002_frame01.nii.gz").unlink()
+    (labels / "patient002_frame01.nii").write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))  # corrected, and saved uncompressed
+    before = files(target)
+    summary = import_acdc(source, target, "ed,es")
+    assert summary.kept_labels == ["labels/final/patient001_frame01.nii.gz", "labels/final/patient002_frame01.nii"]
+    assert files(target) == before
+
+
+def test_what_somebody_enters_in_the_meantime_stays(source: Path, tmp_path: Path) -> None:
+    import_acdc(source, target := tmp_path / "studies", "ed,es")
+
+    def enter(items: list[Path], what: str) -> list[Path]:
+        manifest = load_manifest(target)
+        assert manifest is not None
+        manifest.studies["patient001_frame01"].group = "entered"
+        save_manifest(target, manifest)
+        return items
+
+    import_acdc(source, target, "ed,es", enter)
+    manifest = load_manifest(target)
+    assert manifest is not None and manifest.studies["patient001_frame01"].group == "entered"
 
 
 @pytest.mark.parametrize("places", [("training", "testing"), ("database/training", "database/testing")])

@@ -1,8 +1,11 @@
 """Splits by patient."""
 
+import json
+
 import pytest
 
 from prato.data.splits import Split, SplitError, load_split, save_split, shuffle_key, split_folds, split_patients
+from prato.data.studies import Study, patient_of
 
 NAMES = [f"patient{n:03d}" for n in range(1, 101)]
 GROUPS = {name: ["NOR", "DCM", "HCM", "MINF", "RV"][n // 20] for n, name in enumerate(NAMES)}
@@ -51,3 +54,11 @@ def test_a_patient_on_both_sides_is_refused(tmp_path):
 def test_an_order_that_was_shuffled_once_stays():
     assert sorted("abcd", key=lambda name: shuffle_key(0, name)) == ["d", "a", "c", "b"]
     assert [fold.validation for fold in split_folds("abcd", 2, 0)] == [["c", "d"], ["a", "b"]]
+
+
+def test_a_patient_is_one_however_accents_are_stored(tmp_path):
+    one, other = "M\u00fcller", "Mu\u0308ller"
+    assert patient_of(f"{one}_frame01", None) == patient_of(f"{other}_frame12", None) == Study(patient=other).patient
+    (tmp_path / "split.json").write_text(json.dumps({"seed": 0, "train": [one], "validation": [other]}))
+    with pytest.raises(SplitError, match="both sides"):
+        load_split(tmp_path / "split.json")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,11 @@ import pytest
 import SimpleITK
 
 from prato.data.image_files import read_mask, write_exact
+from prato.data.label_names import CONVENTIONS
+from prato.data.studies import Manifest, Study, load_manifest, save_manifest
+from prato.exchange.cases import Reader
+from prato.exchange.importing import import_cases
+from prato.exchange.layouts import find_layout
 from scripts import labels
 from tests.prato.exchange.folders import AFFINE, THEIRS, heart, import_folder, label_of, picture
 from tests.scripts.cli import run_script as run
@@ -50,6 +56,18 @@ def test_masks_for_studies_that_are_there(files: Path, tmp_path: Path) -> None:
     done = run(labels.app, "import", tmp_path / "studies", masks, "--convention", "mnms")
     assert done.exit_code == 0 and "3 labels are stored." in done.stdout, done.output
     assert all(np.array_equal(label_of(tmp_path / "studies", study), heart()) for study in "abc")
+
+
+def test_what_another_import_lists_in_the_meantime_stays(files: Path, tmp_path: Path) -> None:
+    def list_another(readers: Sequence[Reader], what: str) -> Sequence[Reader]:
+        (tmp_path / "studies").mkdir(exist_ok=True)
+        save_manifest(tmp_path / "studies", Manifest(source="files", studies={"other": Study(patient="another")}))
+        return readers
+
+    readers = find_layout("files").find(files, CONVENTIONS["mnms"], "ed,es")
+    import_cases(readers, files, tmp_path / "studies", "files", {}, list_another)
+    manifest = load_manifest(tmp_path / "studies")
+    assert manifest is not None and set(manifest.studies) == {*"abcd", "other"}
 
 
 def test_segments_are_read_by_their_names(files: Path) -> None:

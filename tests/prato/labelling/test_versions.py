@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from prato.data.label_records import HISTORY
-from prato.data.nifti import Volume, VolumeError, write_volume
+from prato.data.nifti import Volume, VolumeError, nifti_bytes, write_volume
 from prato.labelling.files import list_labelled_studies
 from prato.labelling.records import DamagedVersionError, LabelVersionError, UnknownVersionError
 from prato.labelling.restoring import restore
@@ -250,3 +250,18 @@ def test_a_found_label_is_taken_whatever_its_annotator_is_called(
     by_hand(tmp_path, 3)
     label.adopt({"annotator": name, "user": "Bob"})
     assert label.find(1).annotator == annotator
+
+
+@pytest.mark.parametrize("then", ["submitted", "removed"])
+def test_a_file_that_another_program_puts_beside_the_label_is_not_lost(label: LabelVersions, tmp_path: Path, then: str) -> None:
+    label.save(Volume(mask(1), AFFINE), {"annotator": "Ada"})
+    beside = tmp_path / "labels" / "final" / "a.nii"
+    beside.write_bytes(nifti_bytes(mask(2), AFFINE))
+    if then == "submitted":
+        label.save(Volume(mask(3), AFFINE), {"annotator": "Bob"})
+        assert beside.read_bytes() == nifti_bytes(mask(2), AFFINE) and len(label.all()) == 2
+    else:
+        label.remove("Bob")
+        assert label.current() is None and not beside.exists()
+        assert [(each.origin, len(each.removals)) for each in label.all()] == [("submitted", 1), ("found", 1)]
+        assert np.array_equal(label.read_volume(2).array, mask(2))

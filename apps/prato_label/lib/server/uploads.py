@@ -23,7 +23,7 @@ from monailabel.utils.sessions import SessionInfo, Sessions
 from lib.datastore.studies import StudiesDatastore
 from lib.server import checks
 from lib.server.checks import ADMIN, ANNOTATOR, USER
-from prato.data.atomic import held, is_abandoned, why_unwritable
+from prato.data.atomic import remove_if_abandoned, temporary_folder, why_unwritable
 from prato.data.studies import ENDINGS
 
 router = APIRouter()
@@ -90,8 +90,8 @@ def create_session(
 @contextmanager
 def stored_upload(file: UploadFile) -> Iterator[Path]:
     """The content of ``file`` as a file of a plain name in a folder that is nobody else's and goes with the block."""
-    with tempfile.TemporaryDirectory(prefix=_PREFIX) as folder, held(Path(folder)):
-        path = Path(folder) / (file.filename or "volume.nii.gz")
+    with temporary_folder(tempfile.gettempdir(), _PREFIX) as folder:
+        path = folder / (file.filename or "volume.nii.gz")
         with path.open("wb") as stored:
             shutil.copyfileobj(file.file, stored)
         yield path
@@ -100,8 +100,8 @@ def stored_upload(file: UploadFile) -> Iterator[Path]:
 def remove_abandoned_uploads() -> None:
     """Remove the folders of :func:`stored_upload` that servers which were killed have left: they hold patients' images."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        if folder.is_dir() and is_abandoned(folder):
-            shutil.rmtree(folder, ignore_errors=True)
+        if folder.is_dir():
+            remove_if_abandoned(folder)
 
 
 class UploadSessions(Sessions):

@@ -13,8 +13,10 @@ from typing import TypeVar
 
 from prato.data.acdc_layout import AcdcError, Frame, Frames, find_patients, read_patient
 from prato.data.atomic import remove_abandoned, write_bytes
+from prato.data.label_records import HISTORY
+from prato.data.listing import listed_first
 from prato.data.nifti import gzip_bytes, unzipped
-from prato.data.studies import MANIFEST_NAME, Manifest, ManifestError, load_manifest, save_manifest
+from prato.data.studies import ENDINGS, MANIFEST_NAME, ManifestError, Study, load_manifest
 
 LABELS = "labels/final"
 SOURCE = "ACDC"
@@ -26,7 +28,7 @@ Progress = Callable[[list[T], str], Iterable[T]]
 @dataclass
 class Summary:
     """What an import did: numbers of patients and studies, files written and files found unchanged, and the names (relative to
-    the studies folder) of labels that were kept because they have been changed."""
+    the studies folder) of labels that were kept because they have been changed, or not brought back as they have been removed."""
 
     patients: int
     studies: int = 0
@@ -39,7 +41,7 @@ def import_acdc(source: Path, target: Path, frames: Frames, progress: Progress[P
     """Turn the official ACDC folder ``source`` into the studies folder ``target``; everything is checked before anything is written.
 
     It can be run again: unchanged files stay, and so does a label in ``labels/final`` that differs (a labeller may
-    have corrected it), and other studies and other lines of the manifest stay.
+    have corrected it); one that a labeller has removed does not come back. Other studies and other lines of the manifest stay.
 
     Raises:
         AcdcError: with one sentence for each missing, unreadable or contradictory file, and for each image in ``target`` that has the
@@ -47,12 +49,14 @@ def import_acdc(source: Path, target: Path, frames: Frames, progress: Progress[P
         OSError: ``target`` cannot be written to.
     """
     patients = find_patients(source)
-    manifest = _open_target(target, patients)
+    _check_target(target, patients)
     faults: list[str] = []
+    entries: dict[str, Study] = {}
     for folder in progress(patients, "checking"):
         try:
             for frame in read_patient(folder, frames):
-                path = target / f"{frame.id}.nii.gz"
+                entries[frame.id] = frame.study
+                path = _place(target, frame.id)
                 found = unzipped(path)
                 if found is not None and found != frame.files()[0]:
                     faults.append(f"{path} already exists and is another image: move it away or choose another folder.")
@@ -64,17 +68,19 @@ def import_acdc(source: Path, target: Path, frames: Frames, progress: Progress[P
     (target / LABELS).mkdir(parents=True, exist_ok=True)
     for place in (target, target / LABELS):
         remove_abandoned(place)
+    try:
+        with listed_first(target, SOURCE, entries):
+            pass
+    except ManifestError as error:  # edited since
+        raise AcdcError([str(error)]) from error
     summary = Summary(len(patients))
     for folder in progress(patients, "writing"):
         for frame in read_patient(folder, frames):
             _write(frame, target, summary)
-            manifest.add({frame.id: frame.study})
-    if load_manifest(target) != manifest:
-        save_manifest(target, manifest)
     return summary
 
 
-def _open_target(target: Path, patients: list[Path]) -> Manifest:
+def _check_target(target: Path, patients: list[Path]) -> None:
     if target.exists() and not target.is_dir():
         raise AcdcError([f"{target} is a file: give a folder for the studies."])
     inside = [p for p in patients if p.resolve() in (target.resolve(), *target.resolve().parents)]
@@ -86,20 +92,26 @@ def _open_target(target: Path, patients: list[Path]) -> Manifest:
         raise AcdcError([str(error)]) from error
     if manifest is not None and manifest.source != SOURCE:
         raise AcdcError([f"{target / MANIFEST_NAME} says that this folder holds {manifest.source} studies: give another folder for ACDC."])
-    return manifest or Manifest(source=SOURCE)
 
 
 def _write(frame: Frame, target: Path, summary: Summary) -> None:
     summary.studies += 1
     image, raw = frame.files()
-    _put(target / f"{frame.id}.nii.gz", image, summary)
+    _put(_place(target, frame.id), image, summary)
     if raw is None:
         return
-    label = target / LABELS / f"{frame.id}.nii.gz"
-    if label.exists() and unzipped(label) != raw:
+    label = _place(target / LABELS, frame.id)
+    # versions of a label that is not there: somebody has removed it
+    is_changed = unzipped(label) != raw if label.exists() else (target / HISTORY / label.parent.name / frame.id).is_dir()
+    if is_changed:
         summary.kept_labels.append(f"{LABELS}/{label.name}")
     else:
         _put(label, raw, summary)
+
+
+def _place(folder: Path, id: str) -> Path:
+    """Where the file of ``id`` lies in ``folder``, where others may have put it uncompressed, or is to lie."""
+    return next((path for ending in ENDINGS if (path := folder / f"{id}{ending}").exists()), folder / f"{id}{ENDINGS[0]}")
 
 
 def _put(path: Path, raw: bytes, summary: Summary) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -66,10 +68,13 @@ def _written_temporary(path: Path, data: bytes, folder: Path) -> Iterator[Path]:
     OSError before that names ``path``, as a person knows it."""
     temporary = stream = None
     try:
-        # The temporary name ends in ".tmp": a server that watches the folder for images must not pick it up.
-        handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{path.name}.", suffix=_TEMPORARY)
-        stream = os.fdopen(handle, "wb")
-        hold(handle)
+        while True:
+            # The temporary name ends in ".tmp": a server that watches the folder for images must not pick it up.
+            handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{path.name}.", suffix=_TEMPORARY)
+            stream = os.fdopen(handle, "wb")
+            if _hold(handle, temporary):
+                break
+            stream.close()
         stream.write(data)
         stream.flush()
         os.fsync(handle)
@@ -87,43 +92,64 @@ def _written_temporary(path: Path, data: bytes, folder: Path) -> Iterator[Path]:
         yield Path(temporary)
 
 
-def hold(handle: int) -> None:
-    """Let the open file or folder ``handle`` not count as abandoned until it is closed, or its process ends, however it does."""
-    if sys.platform == "win32":
-        return
-    with suppress(OSError):  # of a file system without locks, nothing counts as abandoned
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Let ``folder`` not count as abandoned for as long as the block lasts."""
-    if sys.platform == "win32":  # where no folder can be opened
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
+def temporary_folder(parent: str | os.PathLike[str], prefix: str) -> Iterator[Path]:
+    """A new folder in ``parent`` that does not count as abandoned for as long as the block lasts, and goes with it.
+
+    Raises:
+        OSError: ``parent`` cannot be written to.
+    """
+    folder, handle = _make_held_folder(parent, prefix)
     try:
-        hold(handle)
-        yield
+        yield folder
     finally:
-        os.close(handle)
+        shutil.rmtree(folder, ignore_errors=True)
+        if handle is not None:
+            os.close(handle)
 
 
-def is_abandoned(path: Path) -> bool:
-    """Whether nobody holds the file or folder ``path`` any more; a link never is, nor is what cannot be told of."""
+def _make_held_folder(parent: str | os.PathLike[str], prefix: str) -> tuple[Path, int | None]:
+    while True:
+        folder = Path(tempfile.mkdtemp(dir=parent, prefix=prefix, suffix=_TEMPORARY))
+        if sys.platform == "win32":  # where no folder can be opened
+            return folder, None
+        with suppress(FileNotFoundError):
+            handle = os.open(folder, os.O_RDONLY)
+            if _hold(handle, folder):
+                return folder, handle
+            os.close(handle)
+
+
+def _hold(handle: int, path: str | os.PathLike[str]) -> bool:
+    """Let the new file or folder ``path`` not count as abandoned until ``handle`` is closed, or its process ends, however it does.
+
+    Returns:
+        Whether it is still there: before it was held, another process may have taken it for abandoned.
+    """
+    if sys.platform != "win32":
+        with suppress(OSError):  # of a file system without locks, nothing counts as abandoned
+            fcntl.flock(handle, fcntl.LOCK_EX)  # waits while another process removes it
+    return os.path.lexists(path)
+
+
+def remove_if_abandoned(path: Path) -> None:
+    """Remove the file or folder ``path`` if nobody holds it any more; a link never counts as abandoned, nor does what cannot be told of."""
     if sys.platform == "win32":
-        return False
+        return
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     except OSError:
-        return False
+        return
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
+        with suppress(BlockingIOError):
+            # held until it is gone: whoever has only just made it waits, and then makes another
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if stat.S_ISDIR(os.fstat(handle).st_mode):
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
     finally:
         os.close(handle)
-    return True
 
 
 def make_folder(path: Path) -> None:
@@ -172,8 +198,8 @@ def find_leftovers(folder: Path) -> list[Path]:
 def remove_abandoned(folder: Path) -> None:
     """Remove from ``folder``, of studies, labels or trainings, the temporary files of processes that were killed, and no others."""
     for temporary in find_leftovers(folder):
-        if _OF_A_STUDY.fullmatch(temporary.name) and is_abandoned(temporary):
-            temporary.unlink(missing_ok=True)
+        if _OF_A_STUDY.fullmatch(temporary.name):
+            remove_if_abandoned(temporary)
 
 
 def remove_leftovers(path: Path) -> None:

@@ -15,9 +15,9 @@ from prato.data.atomic import write_bytes
 from prato.data.nifti import Volume, VolumeError, gzip_bytes, nifti_bytes, read_image, volume_from_image
 from prato.data.nifti_head import MAX_VOXEL_BYTES, VolumeTooLargeError
 from prato.data.orientation import check_affine
+from prato.data.studies import ENDINGS as NIFTI_ENDINGS
 
 #: The longest first. Headers whose voxels lie in a file of their own (.mhd, .nhdr, .hdr) are not taken: they may name any file.
-NIFTI_ENDINGS = (".nii.gz", ".nii")
 ITK_ENDINGS = (".seg.nrrd", ".nrrd", ".mha")
 ENDINGS = (*NIFTI_ENDINGS, *ITK_ENDINGS)
 #: From DICOM's and ITK's space (to the left, to the back) to NIfTI's.

@@ -41,9 +41,9 @@ def recorded_label_info(label: Path) -> Any:
     digest = _sha256(label)
     if digest is None:
         return None
-    for record in _records(history)[-1:]:
-        if record.get("sha256") == digest:
-            return LABEL_INFO if record.get("origin") != "found" else _object(record.get("params")).get("label_info")
+    record = _last_record(history)
+    if record.get("sha256") == digest:
+        return LABEL_INFO if record.get("origin") != "found" else _object(record.get("params")).get("label_info")
     return listed.get("label_info") if listed.get("sha256") in (None, digest) else None
 
 
@@ -71,13 +71,10 @@ def recorded_proposal_model(label: Path) -> tuple[str, str] | None:
     return (str(info["model"]), str(version or "unknown")) if is_it else None
 
 
-def _records(history: Path) -> list[dict[str, Any]]:
-    names = (
-        sorted((name for name in os.listdir(history) if name.endswith(".json")), key=lambda name: (len(name), name))
-        if history.is_dir()
-        else []
-    )
-    return [_read_object(history / name) for name in names[-1:]]
+def _last_record(history: Path) -> dict[str, Any]:
+    """The record of the last version in ``history``; nothing where there is none."""
+    names = [name for name in os.listdir(history) if name.endswith(".json")] if history.is_dir() else []
+    return _read_object(history / max(names, key=lambda name: (len(name), name))) if names else {}
 
 
 def _listed_info(path: Path, study: str, tag: str, ending: str) -> dict[str, Any]:

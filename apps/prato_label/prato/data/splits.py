@@ -8,10 +8,12 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from prato.data.atomic import write_bytes
+from prato.data.studies import compose
 
 
 class Split(BaseModel):
@@ -20,8 +22,8 @@ class Split(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     seed: int
-    train: list[str]
-    validation: list[str]
+    train: list[Annotated[str, AfterValidator(compose)]]
+    validation: list[Annotated[str, AfterValidator(compose)]]
 
     def find_unassigned(self, patients: Iterable[str]) -> list[str]:
         """Those of ``patients`` who are on neither side, sorted: they may have come after the split was made."""

@@ -15,9 +15,9 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from prato.data.atomic import write_bytes
 
@@ -35,6 +35,11 @@ logger = logging.getLogger(__name__)
 _FRAME_SUFFIX = re.compile(r"(?<=.)_(frame\d+|ED|ES|4d)$", re.IGNORECASE)
 
 
+def compose(name: str) -> str:
+    """``name`` with each letter and its accents in one, as some systems store them, and others as two."""
+    return unicodedata.normalize("NFC", name)
+
+
 class ManifestError(ValueError):
     """A ``manifest.json`` that cannot be used; the message is one sentence."""
 
@@ -45,7 +50,7 @@ class Study(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    patient: str = Field(min_length=1)
+    patient: Annotated[str, Field(min_length=1), AfterValidator(compose)]
     frame: int | None = Field(default=None, ge=1)
     phase: Literal["ED", "ES"] | None = None
     guessed: bool | None = None
@@ -114,12 +119,13 @@ def save_manifest(folder: str | os.PathLike[str], manifest: Manifest) -> None:
 
 def patient_of(study_id: str, manifest: Manifest | None) -> str:
     """The patient that ``study_id`` belongs to: as the manifest says where it lists the id, else the id without its frame or phase ending.
+    Names of patients are the same however their accents are stored.
 
     ``patient001_frame12`` -> ``patient001``, ``phantom003_ES`` -> ``phantom003``, ``case7`` -> ``case7``.
     """
     if manifest is not None and study_id in manifest.studies:
         return manifest.studies[study_id].patient
-    return _FRAME_SUFFIX.sub("", study_id)
+    return compose(_FRAME_SUFFIX.sub("", study_id))
 
 
 def examination_of(study_id: str, patient: str) -> str:
@@ -240,11 +246,6 @@ def why_of_no_study(label: str, studies: Iterable[str]) -> str:
     if compose(label) in map(compose, studies):
         return "an image looks as if it had its name, but stores an accent in another way: rename one like the other"
     return "no image has its name"
-
-
-def compose(name: str) -> str:
-    """``name`` with each letter and its accents in one, as some systems store them, and others as two."""
-    return unicodedata.normalize("NFC", name)
 
 
 def require_folder(folder: str | os.PathLike[str]) -> Path:

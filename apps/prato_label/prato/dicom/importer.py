@@ -13,8 +13,9 @@ from typing import Literal
 
 from prato.data.atomic import make_folder, remove_abandoned, stage_bytes
 from prato.data.cine import cine_bytes
+from prato.data.listing import listed_first
 from prato.data.nifti import gzip_bytes, nifti_bytes, unzipped
-from prato.data.studies import Manifest, ManifestError, Study, load_manifest, save_manifest
+from prato.data.studies import Manifest, ManifestError, Study, load_manifest
 from prato.dicom.blocks import by_series
 from prato.dicom.cines import FoundCine, find_cines, identify
 from prato.dicom.end_systole import guess_end_systole
@@ -259,9 +260,9 @@ def write_cine(found: FoundCine, folder: Path, phases: Phases = "none", keep_ide
         for path, raw in reversed(changed.items()):
             staged.enter_context(stage_bytes(path, gzip_bytes(raw) if path.suffix == ".gz" else raw))
         for place, own in entries.items():  # before they are in place: whoever finds them knows whose they are
-            manifest = _open_manifest(place)
-            if manifest.add(own):
-                save_manifest(place, manifest)
+            if _open_manifest(place).add(own):
+                with listed_first(place, SOURCE, own):
+                    pass
     return ImportedCine(f"{study}_4d", found.label, array.shape[2], array.shape[3], cine.step_ms, tuple(notes), bool(changed))
 
 

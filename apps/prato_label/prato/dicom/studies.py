@@ -6,15 +6,14 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from filelock import FileLock
-
 from prato.data.label_records import LOCK_NAME
+from prato.data.listing import listed_first
 from prato.data.nifti import unzipped
-from prato.data.studies import MANIFEST_NAME, Manifest, ManifestError, load_manifest
+from prato.data.studies import MANIFEST_NAME, ManifestError, load_manifest
 from prato.dicom.find import ArchiveLimits, DicomError
 from prato.dicom.importer import PHASES, SOURCE, ImportedCine, Phases, Report, import_dicom
 from prato.dicom.sidecar import is_sidecar_of
-from prato.exchange.staging import listed_first, move_into_place, staging_folder
+from prato.exchange.staging import move_into_place, staging_folder
 
 
 def import_into_studies(archive: Path, folder: Path, phases: Phases, limits: ArchiveLimits) -> tuple[Report, dict[str, list[str]]]:
@@ -36,16 +35,14 @@ def import_into_studies(archive: Path, folder: Path, phases: Phases, limits: Arc
         entries = {name: study for manifest in found.values() if manifest for name, study in manifest.studies.items()}
         for path in (staged / PHASES).glob("*.nii.gz"):
             os.rename(path, staged / path.name)
-        names = sorted(path.name for path in staged.iterdir() if path.is_file() and path.name != MANIFEST_NAME)
-        with FileLock(folder / LOCK_NAME):  # another server, too, may add to the manifest
-            new = [name for name in names if not _is_there(staged / name, folder / name)]
-            try:
-                manifest = load_manifest(folder) or Manifest(source=SOURCE)
-            except ManifestError as error:
-                raise DicomError(str(error)) from error
-            manifest.add(entries)
-            with listed_first(folder, manifest):
+        own = (MANIFEST_NAME, LOCK_NAME)
+        names = sorted(path.name for path in staged.iterdir() if path.is_file() and path.name not in own)
+        try:
+            with listed_first(folder, SOURCE, entries):
+                new = [name for name in names if not _is_there(staged / name, folder / name)]
                 move_into_place(staged, folder, new)
+        except ManifestError as error:
+            raise DicomError(str(error)) from error
     studies = {cine.study: [name for name in entries if _is_of(name, cine)] for cine in report.imported}
     report.imported = [replace(cine, is_new=any(f"{name}.nii.gz" in new for name in studies[cine.study])) for cine in report.imported]
     return report, studies

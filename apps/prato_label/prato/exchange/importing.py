@@ -13,11 +13,12 @@ from prato.data.atomic import make_folder, write_bytes
 from prato.data.cine import read_cine
 from prato.data.label_names import LABEL_INFO
 from prato.data.label_records import HISTORY
+from prato.data.listing import listed_first
 from prato.data.nifti import VolumeError, gzip_bytes, unzipped
 from prato.data.orientation import ORIENTATION_WARNINGS
-from prato.data.studies import Manifest, ManifestError, find_files, is_study_id, load_manifest
+from prato.data.studies import ManifestError, Study, find_files, is_study_id, load_manifest
 from prato.exchange.cases import Case, FolderError, Reader
-from prato.exchange.staging import listed_first, move_into_place, staging_folder
+from prato.exchange.staging import move_into_place, staging_folder
 from prato.labelling.files import LabelFiles
 from prato.labelling.phases import phase_count, phase_of
 from prato.labelling.records import LabelVersionError
@@ -61,15 +62,16 @@ def import_cases(
             content; nothing has been written.
         OSError: ``target`` cannot be written to; nothing has been written.
     """
-    manifest = _open_target(source, target, name)
+    _check_target(source, target, name)
     summary, faults, new_images, new_labels = Summary(), list[str](), set[str](), set[str]()
+    entries: dict[str, Study] = {}
     there, seen = find_files(target).files, dict[str, str]()
     for reader in progress(readers, "checking"):
         try:
             for case in reader():
                 _check(case, seen, there.get(case.id))
                 _count(case, target, summary, new_labels)
-                manifest.add({case.id: case.study})
+                entries[case.id] = case.study
                 if case.id not in there:
                     new_images.add(case.id)
         except FolderError as error:
@@ -95,13 +97,16 @@ def import_cases(
                     history = f"{HISTORY}/final/{case.id}"
                     places += [history] * (not (target / history).exists()) + [f"labels/final/{case.id}.nii.gz"]
         make_folder(target / "labels" / "final")
-        with listed_first(target, manifest):
-            move_into_place(staged, target, places)
+        try:
+            with listed_first(target, name, entries):
+                move_into_place(staged, target, places)
+        except ManifestError as error:  # edited since
+            raise FolderError([str(error)]) from error
     summary.written = len(new_images) + len(new_labels)
     return summary
 
 
-def _open_target(source: Path, target: Path, name: str) -> Manifest:
+def _check_target(source: Path, target: Path, name: str) -> None:
     if target.exists() and not target.is_dir():
         raise FolderError([f"{target} is a file: give a folder for the studies."])
     if source.resolve() in (target.resolve(), *target.resolve().parents):
@@ -113,7 +118,6 @@ def _open_target(source: Path, target: Path, name: str) -> Manifest:
         raise FolderError([str(error)]) from error
     if manifest is not None and manifest.source != name:
         raise FolderError([f"{target} holds {manifest.source} studies, as its manifest says: give another folder for {name}."])
-    return manifest or Manifest(source=name)
 
 
 def _check(case: Case, seen: dict[str, str], there: Path | None) -> None:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from prato.data.atomic import find_leftovers, held, is_abandoned, make_folder, remove_abandoned, sync_folder, write_bytes
-from prato.data.studies import MANIFEST_NAME, Manifest, load_manifest, save_manifest
-from prato.labelling.files import read_if_exists
+from prato.data.atomic import find_leftovers, make_folder, remove_abandoned, remove_if_abandoned, sync_folder, temporary_folder
 
 _PREFIX = ".import-"
 
@@ -28,17 +24,14 @@ def staging_folder(target: Path) -> Iterator[Path]:
     missing = [place for place in (target, *target.parents) if not place.exists()]
     make_folder(target)
     remove_abandoned_files(target)
-    staged = Path(tempfile.mkdtemp(prefix=_PREFIX, suffix=".tmp", dir=target))
     try:
-        with held(staged):
+        with temporary_folder(target, _PREFIX) as staged:
             yield staged
     except BaseException:
-        shutil.rmtree(staged, ignore_errors=True)
         with suppress(OSError):  # somebody else has put a file there meanwhile
             for place in missing:
                 place.rmdir()
         raise
-    shutil.rmtree(staged, ignore_errors=True)
 
 
 def remove_abandoned_files(target: Path) -> None:
@@ -46,32 +39,8 @@ def remove_abandoned_files(target: Path) -> None:
     for folder in (target, target / "labels" / "original"):
         remove_abandoned(folder)
     for staged in find_leftovers(target):
-        if staged.name.startswith(_PREFIX) and staged.is_dir() and is_abandoned(staged):
-            shutil.rmtree(staged, ignore_errors=True)
-
-
-@contextmanager
-def listed_first(target: Path, manifest: Manifest) -> Iterator[None]:
-    """Let the manifest of ``target`` be ``manifest`` from before the block, which moves its studies into place; if that fails, as it was.
-
-    Killed in between, it lists studies that are not there yet. Afterwards, studies would be there that it does not list: nobody would know
-    which of them are one patient's, and who trains would split them.
-
-    Raises:
-        OSError: ``target`` cannot be written to.
-    """
-    path = target / MANIFEST_NAME
-    before = read_if_exists(path)
-    if manifest.studies and load_manifest(target) != manifest:
-        save_manifest(target, manifest)
-    try:
-        yield
-    except BaseException:
-        if before is None:
-            path.unlink(missing_ok=True)
-        elif read_if_exists(path) != before:
-            write_bytes(path, before)
-        raise
+        if staged.name.startswith(_PREFIX) and staged.is_dir():
+            remove_if_abandoned(staged)
 
 
 def move_into_place(staged: Path, target: Path, names: list[str]) -> None:

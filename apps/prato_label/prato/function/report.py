@@ -18,6 +18,7 @@ from matplotlib.ticker import MaxNLocator
 
 from prato.data.atomic import write_bytes
 from prato.data.structures import COLOURS, STRUCTURES, voxel_ml
+from prato.data.studies import is_study_id
 from prato.function.curve import VolumeCurve
 from prato.function.hearts import SegmentedHeart
 from prato.prompts.box import Box
@@ -33,21 +34,21 @@ img{{width:100%}}td,th{{padding:.2em 1em;text-align:right}}td:first-child{{text-
 """
 
 
-def write_report(heart: SegmentedHeart, folder: Path) -> tuple[Path, Path]:
-    """Write ``<name>.html`` and ``<name>.pdf`` into ``folder``, which is there, each whole or not at all; returns where they are.
+def write_report(heart: SegmentedHeart, folder: Path) -> None:
+    """Write ``<name>.html`` and ``<name>.pdf`` into ``folder``, which is there, each whole or not at all. Where the heart's name can be no
+    file's, as that of a patient, they are called like its first frame.
 
     Raises:
         OSError: they cannot be written.
     """
-    page, print_out = folder / f"{heart.name}.html", folder / f"{heart.name}.pdf"
-    write_bytes(print_out, _save(_draw(heart, is_whole=True), "pdf"))
+    name = heart.name if is_study_id(heart.name) else heart.phases[0]
+    write_bytes(folder / f"{name}.pdf", _save(_draw(heart, is_whole=True), "pdf"))
     picture = base64.b64encode(_save(_draw(heart, is_whole=False), "png")).decode()
     rows = _rows(heart)
     table = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     doubts = "".join(f"<li>{html.escape(doubt)}</li>" for doubt in heart.function.warnings) or "<li>none</li>"
     text = _PAGE.format(title=html.escape(heart.name), about=html.escape(_about(heart)), picture=picture, table=table, warnings=doubts)
-    write_bytes(page, text.encode())
-    return page, print_out
+    write_bytes(folder / f"{name}.html", text.encode())
 
 
 def _save(figure: Figure, kind: str) -> bytes:

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from prato.data.cine import Cine, read_cine
-from prato.data.image_files import NIFTI_ENDINGS, read_mask
+from prato.data.image_files import read_mask
 from prato.data.label_anatomy import judge_anatomy
 from prato.data.label_check import check_label, read_label_volume
 from prato.data.label_names import LABEL_INFO, ContradictedLabelError, LabelError, UnknownNameError
 from prato.data.label_records import recorded_label_info, recorded_proposal_model
 from prato.data.nifti import Volume, VolumeError
 from prato.data.stack import slice_axis
-from prato.data.studies import find_files
+from prato.data.studies import ENDINGS, find_files
 from prato.labelling.mask_files import MaskOwner
 from prato.labelling.phases import phase_count, phase_of, trusted_phases
 from prato.labelling.records import LabelVersionError, State
@@ -48,7 +48,7 @@ def import_mask(
         OSError: no space, no permission.
     """
     cine = read_cine(image)
-    if mask.name.endswith(NIFTI_ENDINGS):
+    if mask.name.endswith(ENDINGS):
         label, own_names = read_label_volume(mask, "It"), None
     else:
         label, own_names = read_mask(mask)

@@ -25,7 +25,7 @@ from prato.data.label_records import HISTORY
 from prato.data.nifti import Volume, VolumeError, gzip_bytes, volume_bytes
 from prato.data.structures import voxel_counts
 from prato.labelling.doubts import anatomy_warnings
-from prato.labelling.files import file_names, sha256
+from prato.labelling.files import file_names, read_if_exists, sha256
 from prato.labelling.merging import Change, Conversion, lost_phases, merge_masks, read_restoration, read_submission
 from prato.labelling.phases import phase_count
 from prato.labelling.reader import VersionReader, attribute
@@ -153,7 +153,13 @@ class LabelVersions(VersionReader):
         make_folder(self._files.path.parent)
         with stage_bytes(self._files.version_path(version.version), data), stage_bytes(self._files.path, data, self._files.folder):
             self._files.write_record(version)
-        self._files.uncompressed_path.unlink(missing_ok=True)
+        self._remove_uncompressed()
+
+    def _remove_uncompressed(self) -> None:
+        """Remove the label's uncompressed file, unless it is no version: another program has put it beside the label. Needs the lock."""
+        data = read_if_exists(self._files.uncompressed_path)
+        if data is not None and sha256(gzip_bytes(data)) in (version.sha256 for version in self.all()):
+            self._files.uncompressed_path.unlink(missing_ok=True)
 
     def _began_with(self, request: SaveRequest, current: Version | None) -> np.ndarray | None:
         """What whoever drew the label began with, on its grid; looked up only where it decides which phases are submitted."""
@@ -221,14 +227,12 @@ class LabelVersions(VersionReader):
             return
         with self._files.lock():
             self._recover()
-            version = self._adopt({})
-            if version is None:  # another process removed it first
-                return
-            removal = Removal(annotator=annotator, removed=datetime.now(timezone.utc))
-            with self._files.stage_record(version.model_copy(update={"removals": (*version.removals, removal)})):
-                self._files.path.unlink(missing_ok=True)
-                self._files.uncompressed_path.unlink(missing_ok=True)
-                sync_folder(self._files.path.parent)
+            while (version := self._adopt({})) is not None:  # twice where another file lay beside it, which becomes a version, too
+                removal = Removal(annotator=annotator, removed=datetime.now(timezone.utc))
+                with self._files.stage_record(version.model_copy(update={"removals": (*version.removals, removal)})):
+                    self._remove_uncompressed()
+                    self._files.path.unlink(missing_ok=True)
+                    sync_folder(self._files.path.parent)
 
     def recover(self) -> None:
         """Complete or drop what a killed process left incomplete; where there is nothing of that kind, nothing is written."""

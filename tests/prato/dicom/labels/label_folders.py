@@ -51,7 +51,7 @@ class Folders:
     def take(self, code: int = 0, studies: Path | None = None, *options: str) -> tuple[str, str]:
         """What an import says, and what it leaves out."""
         done = run_script(labels.app, "import", studies or self.studies, self.masks, *options)
-        said = "\n".join(line for line in done.stderr.splitlines() if line.strip() and "/s]" not in line)
+        said = "\n".join(line for line in done.stderr.splitlines() if line.strip() and "%|" not in line)  # a progress bar
         assert done.exit_code == code, done.stdout + said
         return done.stdout, said
 

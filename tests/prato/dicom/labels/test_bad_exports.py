@@ -10,6 +10,7 @@ import pytest
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataset import FileDataset
 
+from prato.data.nifti import read_volume, write_volume
 from prato.dicom.importer import import_dicom
 from tests.prato.dicom.labels.test_export_dicom import SCAN, draw, export, imported, read, submit
 from tests.prato.dicom.scans import NUMBER, save
@@ -65,6 +66,7 @@ def test_what_the_source_leaves_out_or_writes_wrongly_costs_no_export(tmp_path: 
         "no instance UIDs",
         "no study UID",
         "other image",
+        "other voxels",
         "no labels",
         "no folder",
         "no address",
@@ -99,6 +101,9 @@ def test_what_cannot_be_exported_gets_a_sentence(tmp_path: Path, case: str) -> N
         text = json.loads(sidecar.read_text())
         text["affine_ras_mm"][0][3] += 1
         sidecar.write_text(json.dumps(text))
+    elif case == "other voxels":
+        volume = read_volume(image := studies / f"{names[0]}.nii.gz")
+        write_volume(image, volume.array[::-1], volume.affine)
     elif case == "no folder":
         studies = tmp_path / "nowhere"
     before = set(tmp_path.iterdir())
@@ -112,6 +117,7 @@ def test_what_cannot_be_exported_gets_a_sentence(tmp_path: Path, case: str) -> N
         "no study UID": "its DICOM images have no UIDs of their examination and series",
         "no address": "The PACS's address is not valid",
         "other image": "it lies 1.00 mm off the DICOM images",
+        "other voxels": "its voxels have other values than the DICOM images",
         "no labels": "There are no final labels",
         "no folder": "is not a folder",
     }

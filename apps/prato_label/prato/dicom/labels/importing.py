@@ -24,11 +24,10 @@ from prato.dicom.find import DicomError, SourceFile
 from prato.dicom.headers import read_header, without_warnings
 from prato.dicom.labels.contour_reader import STRUCTURE_SET, read_contours
 from prato.dicom.labels.drawings import Drawing, place
-from prato.dicom.labels.labelled_cines import check_grid, find_sidecar
+from prato.dicom.labels.labelled_cines import check_image, find_sidecar
 from prato.dicom.labels.masks import DicomMask, compress, decompress, join_masks
 from prato.dicom.labels.segmentation_reader import SEGMENTATION_CLASSES, read_segmentation
 from prato.dicom.references import CineReference
-from prato.dicom.sidecar import hash_phases
 from prato.labelling.importing import ask_for_names, store_mask
 from prato.labelling.mask_files import MaskOwner
 from prato.labelling.phases import phase_of
@@ -148,7 +147,7 @@ class _Cines:
     """The cines of a studies folder that were imported from DICOM."""
 
     def __init__(self, folder: Path, images: Mapping[str, Path]) -> None:
-        self._images, self._voxels = images, dict[str, list[str]]()
+        self._images, self._checked = images, set[str]()
         found: dict[Path, _Cine] = {}
         for study in sorted(images):
             sidecar = find_sidecar(folder, study)
@@ -181,8 +180,7 @@ class _Cines:
             grid = read_cine_head(self._images[study]).grid()
             is_whole = None in cine.studies
             try:
-                check_grid(cine.reference, grid, None if is_whole else t)
-                self._check_voxels(study, cine.reference, None if is_whole else t)
+                self._check_image(study, cine.reference, None if is_whole else t)
             except DicomError as error:
                 raise LabelError(f"The image of {study} is not the one that it was drawn on: {error}.") from error
             one = replace(grid, array=phase_of(grid.array, 0))
@@ -199,17 +197,11 @@ class _Cines:
         about = drawing.is_automatic, drawing.may_overlap
         return [DicomMask((path,), study, phases, *about, filled & {*phases}) for study, phases in by_study.items()]
 
-    def _check_voxels(self, study: str, cine: CineReference, t: int | None) -> None:
-        """Refuse an image whose voxels are not those of ``cine``, or of its phase ``t``, as far as that is known.
-
-        Raises:
-            DicomError: it was replaced.
-        """
-        if study not in self._voxels:
-            self._voxels[study] = hash_phases(np.asanyarray(read_cine(self._images[study]).image.dataobj))
-        known = cine.voxels_sha256 if t is None or cine.voxels_sha256 is None else cine.voxels_sha256[t : t + 1]
-        if known is not None and known != self._voxels[study]:
-            raise DicomError("its voxels have other values than the DICOM images: import these again")
+    def _check_image(self, study: str, cine: CineReference, t: int | None) -> None:
+        """As ``check_image``, of the image of ``study``: once, however much was drawn on it."""
+        if study not in self._checked:
+            check_image(cine, read_cine(self._images[study]), t)
+            self._checked.add(study)
 
     def _find(self, drawing: Drawing) -> _Cine:
         """The cine that ``drawing`` is of.

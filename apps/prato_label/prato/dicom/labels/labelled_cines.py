@@ -6,20 +6,23 @@ import os
 import re
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+
+import numpy as np
 
 from prato.data.cine import Cine, read_cine
 from prato.data.ed_es import NamedPhases, named_ed_es
 from prato.data.label_check import check_label, read_label_volume
 from prato.data.label_records import recorded_image_info, recorded_label_info
-from prato.data.nifti import Volume, VolumeError
+from prato.data.nifti import VolumeError
 from prato.data.studies import FoundFiles, Manifest, find_files, load_manifest
 from prato.dicom.find import DicomError
 from prato.dicom.labels.segmentation import LabelledPhase
 from prato.dicom.references import CineReference
-from prato.labelling.phases import phase_count, phase_of
+from prato.dicom.sidecar import hash_phases
+from prato.labelling.phases import phase_of
 from prato.labelling.provenance import find_provenance
 from prato.labelling.reader import VersionReader
 from prato.labelling.records import Version
@@ -115,7 +118,7 @@ def _add(
     if current is None:
         return []
     _check_uids(reference)
-    check_grid(reference, image.grid(), t)
+    check_image(reference, image, t)
     phases = _read_phases(folder, study, image, versions, t, ready)
     if not phases:
         return [f"{study} is left out: none of its phases is {' or '.join(_STATES[ready])} yet."]
@@ -133,19 +136,22 @@ def _add(
     return []
 
 
-def check_grid(reference: CineReference, grid: Volume, t: int | None) -> None:
-    """Refuse an image on ``grid``, (X, Y, Z) or of a cine (X, Y, Z, T), that is not the cine of ``reference``, or its phase ``t``.
+def check_image(reference: CineReference, image: Cine, t: int | None) -> None:
+    """Refuse an ``image`` that is not the cine of ``reference``, or its phase ``t``; sidecars of older versions tell only another grid.
 
     Raises:
         DicomError: it is not.
     """
     if t is not None and not 0 <= t < reference.phases:
         raise DicomError(f"its cine has {reference.phases} phases, and no phase {t + 1}")
-    if t is None and phase_count(grid.array) != reference.phases:
-        raise DicomError(f"it has {phase_count(grid.array)} phases and its sidecar {reference.phases}")
-    reason = reference.why_other_image(replace(grid, array=phase_of(grid.array, 0)))
+    if t is None and len(image) != reference.phases:
+        raise DicomError(f"it has {len(image)} phases and its sidecar {reference.phases}")
+    reason = reference.why_other_image(image.phase(0))
     if reason is not None:
         raise DicomError(f"{reason}: import it again")
+    hashes = reference.voxels_sha256
+    if hashes is not None and hash_phases(np.asanyarray(image.image.dataobj)) != (hashes if t is None else hashes[t : t + 1]):
+        raise DicomError("its voxels have other values than the DICOM images: import these again")
 
 
 def _check_uids(reference: CineReference) -> None:
