@@ -25,6 +25,7 @@ from prato.prompts.box import Box, BoxPrompt
 from prato.pruning.plan import PruningPlan
 from prato.runtime.region import Region
 from prato.runtime.region_decode import RegionFeatures
+from scripts.common.devices import wait_for
 from scripts.research.stacks import IMAGE_STEP, Stack
 
 #: Pixels of context round a box: 36 mm.
@@ -196,16 +197,12 @@ class Clock:
     def __init__(self, device: torch.device) -> None:
         self.device, self.ms = device, dict[str, float]()
         self._now = time.thread_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
-        self._wait()
+        wait_for(device)
         self._at = self._now()
 
     def stop(self, part: str) -> None:
         """What has passed since the last stop was ``part``."""
-        self._wait()
+        wait_for(self.device)
         now = self._now()
         self.ms[part] = self.ms.get(part, 0.0) + 1000 * (now - self._at)
         self._at = now
-
-    def _wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
