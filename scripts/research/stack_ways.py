@@ -130,6 +130,11 @@ def crop_region(box: Box | None, context: int, size: tuple[int, ...], step: int)
     return Region(tuple(start), tuple(stop), size)
 
 
+def has_box(way: str, box: BoxCondition) -> bool:
+    """Whether there is a way of that name with such a box: nothing can be cropped to no box."""
+    return not (box is BoxCondition.none and way.startswith("crop"))
+
+
 @torch.inference_mode()
 def segment(network: Any, way: Way, stack: Stack, condition: BoxCondition) -> tuple[np.ndarray, Answer]:
     """The mask, uint8 (H, W, Z), as the app makes it, and what it took; a box says which slices are segmented."""
