@@ -31,10 +31,10 @@ from prato.prompts.box import Box
 from scripts.common.arguments import MAX_SEED
 from scripts.common.demo_client import DemoServer, ServerError, copy_app
 from scripts.common.demo_pictures import draw_loop
+from scripts.common.paths import APP, ROOT, check_writable
 from scripts.common.provenance import commit
+from scripts.common.refusals import refuses_in_one_sentence
 
-ROOT = Path(__file__).resolve().parents[1]
-APP = ROOT / "apps" / "prato_label"
 #: The first two patients are labelled, the third is held back to be judged on.
 HELD_BACK = ("phantom003_ED", "phantom003_ES")
 #: A box as a hand draws it: this many voxels wider than the heart on each side in plane.
@@ -45,6 +45,7 @@ _MARK = ".prato_demo"
 Scores = dict[str, dict[str, float]]
 
 
+@refuses_in_one_sentence
 def main(
     out: Annotated[Path, typer.Option(help="Folder for all results; those of an earlier run are removed.")] = ROOT / "out" / "demo",
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed: decides which hearts are generated, and which are trained on.")] = 0,
@@ -52,11 +53,10 @@ def main(
 ) -> None:
     """Run the whole labelling loop on generated hearts, with a real server."""
     if not (APP / "model" / f"{MODEL}.safetensors").is_file():
-        typer.echo(f"There is no {MODEL}.safetensors in {APP / 'model'}: restore the shipped weights.", err=True)
-        raise typer.Exit(2)
+        raise ValueError(f"There is no {MODEL}.safetensors in {APP / 'model'}: restore the shipped weights.")
     if out.exists() and not (out / _MARK).is_file() and (not out.is_dir() or any(out.iterdir())):
-        typer.echo(f"{out} holds something other than an earlier demo: give a new folder.", err=True)
-        raise typer.Exit(2)
+        raise ValueError(f"{out} holds something other than an earlier demo: give a new folder.")
+    check_writable(out, is_folder=True)
     console = Console()
     start = time.monotonic()
     app, studies, truth = _prepare(out, seed)

@@ -27,6 +27,7 @@ from prato.runtime.devices import find_device
 from scripts.bench.peers import peer_rows
 from scripts.bench.timing import fold_norms, make_calls, time_interleaved, time_shares, with_dtype
 from scripts.bench.volumes import volume_rows
+from scripts.common.devices import device_name
 from scripts.common.model_files import model_file
 from scripts.common.provenance import origin
 from scripts.common.results import replace_rows
@@ -108,7 +109,7 @@ def main(
         for kind in kinds if volumes else ():
             rows += [{**row, "dtype": kind.value} for row in volume_rows(max(volumes, 3), where, kind.torch)]
         about = {"window": window, "rounds": rounds, "pruning": prune or "the model's plan"}
-        where_run = torch.cuda.get_device_name(where) if where.type == "cuda" else platform.processor() or platform.machine()
+        where_run = device_name(where, platform.processor() or platform.machine())
         made = {"threads": threads, **origin(where_run)}
         found = peer_rows(studies, split, peers, paths) if peers else []
         for file, measured, more in (("benchmark", rows, about), ("benchmark_parts", parts, about), ("benchmark_peers", found, {})):

@@ -23,7 +23,6 @@ import typer
 
 from prato.data.cases import read_label
 from prato.data.nifti import read_volume
-from prato.data.structures import STRUCTURES
 from prato.data.studies import StudyFile
 from prato.models.registry import DEFAULT_MODEL
 from prato.prompts.box import Box
@@ -35,6 +34,7 @@ from scripts.common.paths import ACDC_SPLIT
 from scripts.common.provenance import command, commit
 from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import replace_rows
+from scripts.simulate.click_study import NAMES
 
 
 class Beside(str, Enum):
@@ -50,7 +50,6 @@ JOBS: dict[Beside, tuple[str, dict[str, Any], int]] = {
 }
 #: On each image.
 _CLICKS = 15
-NAMES = {0: "background", **{value: name for name, value in STRUCTURES.items()}}
 
 
 @refuses_in_one_sentence

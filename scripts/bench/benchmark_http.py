@@ -21,6 +21,7 @@ from prato.models.registry import DEFAULT_MODEL
 from prato.prompts.box import Box
 from scripts.bench.cines import Cine, write_cines
 from scripts.common.demo_client import DemoServer, copy_app
+from scripts.common.devices import device_name
 from scripts.common.provenance import origin
 from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import replace_rows
@@ -77,7 +78,7 @@ def _crop(file: StudyFile, served: Path, slices: int) -> Box:
 
 def _name(where: str) -> str:
     """The device that the server calls ``where``, as its maker names it."""
-    return torch.cuda.get_device_name(where) if where.startswith("cuda") else platform.processor() or platform.machine()
+    return device_name(torch.device(where), platform.processor() or platform.machine())
 
 
 def _volume_rows(server: DemoServer, model: str, boxes: dict[str, Box]) -> list[dict[str, Any]]:

@@ -23,6 +23,7 @@ from prato.data.phantom_beat import make_beat
 from prato.models.registry import DEFAULT_MODEL
 from scripts.bench.server_memory import mib, watch_height
 from scripts.common.demo_client import DemoServer, copy_app
+from scripts.common.devices import default_device, device_name
 from scripts.common.provenance import origin
 from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import replace_rows
@@ -64,8 +65,7 @@ def main(
                     rows.append({"hearts": "real" if cine else "generated", **row})
                 if large:
                     rows.append(_weigh(server, name))
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-    made = {"threads": torch.get_num_threads(), "seed": _SEED, **origin(device)}
+    made = {"threads": torch.get_num_threads(), "seed": _SEED, **origin(device_name(default_device()))}
     replace_rows(out, [{**row, **made} for row in rows], ("model", "hearts", "request", "device", "threads"))
     for row in rows:
         typer.echo(", ".join(f"{name} {value}" for name, value in row.items()))

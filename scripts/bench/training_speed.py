@@ -22,13 +22,13 @@ from prato.models.registry import build_model
 from prato.training.slice_bank import load_packed
 from prato.training.stack_trainer import Recipe, StackTrainer, segmentation_loss
 from scripts.common.arguments import HelpFormatter, positive_int, refused_in_one_sentence, table_file
+from scripts.common.devices import default_device, device_name, wait_for
 from scripts.common.provenance import origin
 from scripts.common.results import replace_rows
 from scripts.research.train_queue import QUEUE, entries
 
-#: Today's Swin UNETR, dense, beside the queue's networks.
-SWIN = {"in_channels": 3, "out_channels": 4, "norm_name": "batch", "spatial_dims": 2}
-SWIN |= {"feature_size": 24, "window_size": 5, "num_heads": [1, 2, 4, 8]}
+#: What rows call the queue's entry dense_twin: the Swin UNETR with an overview, without one.
+DENSE_TWIN = "window_swin_unetr"
 
 
 def main() -> None:
@@ -37,22 +37,25 @@ def main() -> None:
     parser.add_argument("--packed", type=Path, required=True, help="file that scripts/research/pack_stacks.py wrote")
     parser.add_argument("--out", type=table_file, required=True, help="CSV file to add to")
     parser.add_argument(
-        "--networks", nargs="*", default=["window_swin_unetr", "overview_swin_unetr", "overview_unet", "unet"], help="kinds of networks"
+        "--networks", nargs="*", default=[DENSE_TWIN, "overview_swin_unetr", "overview_unet", "unet"], help="kinds of networks"
     )
     parser.add_argument("--stacks", nargs="*", type=positive_int, default=[16], help="stacks per step; several numbers may be given")
     parser.add_argument("--rounds", type=positive_int, default=5, help="how often each is timed, in turn")
     parser.add_argument("--steps", type=positive_int, default=10, help="steps per round")
     parser.add_argument("--commit", help="commit that the rows name, where there is no checkout")
     given = parser.parse_args()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = default_device()
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")
     with refused_in_one_sentence(parser):
+        known = {entry["name"]: entry for entry in entries(QUEUE)}
+        known[DENSE_TWIN] = known["dense_twin"]
+        if unknown := [name for name in given.networks if name not in known]:
+            raise ValueError(f"There is no network called {unknown[0]}: name some of {', '.join(known)}.")
         bank = load_packed(given.packed, device)
-    known = {entry["name"]: entry for entry in entries(QUEUE)}
     rows = []
     for name in given.networks:
-        entry = known.get(name, {"network": name, "arguments": SWIN})
+        entry = known[name]
         for stacks in given.stacks:
             recipe = Recipe(steps=100_000, stacks=stacks, precision="bfloat16" if device.type == "cuda" else "float32")
             ways = {"eager": False, **({"captured": True} if device.type == "cuda" else {})}
@@ -76,25 +79,18 @@ def main() -> None:
                 rows.append(row)
                 print(json.dumps(row), flush=True)
             del trainers
-    name = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
-    made = {"torch": torch.__version__, **origin(name, given.commit)}
+    made = {"torch": torch.__version__, **origin(device_name(device), given.commit)}
     replace_rows(given.out, [{**row, **made} for row in rows], ("network", "way", "slices a step", "device"))
 
 
 def speed(trainer: StackTrainer, steps: int) -> float:
     """Slices a second over so many further steps."""
-    synchronise(trainer.device)
+    wait_for(trainer.device)
     start = time.perf_counter()
     for _ in range(steps):
         trainer.take_step()
-    synchronise(trainer.device)
+    wait_for(trainer.device)
     return steps * trainer.recipe.slices / (time.perf_counter() - start)
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait for the device."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def shares(trainer: StackTrainer) -> dict[str, float]:
@@ -102,10 +98,10 @@ def shares(trainer: StackTrainer) -> dict[str, float]:
     device, spent = trainer.device, dict.fromkeys(("data", "forward", "backward", "optimiser"), 0.0)
 
     def timed(part: str, call: Callable[[], Any]) -> Any:
-        synchronise(device)
+        wait_for(device)
         start = time.perf_counter()
         result = call()
-        synchronise(device)
+        wait_for(device)
         spent[part] += time.perf_counter() - start
         return result
 

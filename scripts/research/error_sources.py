@@ -42,6 +42,7 @@ from scripts.common.labelled import require_labelled_studies
 from scripts.common.model_files import model_file, model_name
 from scripts.common.provenance import origin
 from scripts.common.results import Row, replace_rows
+from scripts.research.overview_models import load_overview_model
 
 #: Sides of the network's input are multiples of so many pixels.
 _MULTIPLE = 16
@@ -211,8 +212,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     with refused_in_one_sentence(parser):
-        path = model_file(given.model)
-        predictor = Predictor.from_files(path)
+        predictor = Predictor(load_overview_model(given.model))
         files = require_labelled_studies(given.studies, given.split, given.patients)
     made = {"threads": given.threads, **origin()}
     rows: list[Row] = []
@@ -222,7 +222,7 @@ def main() -> None:
         for box in given.box if case else []:
             assert case is not None
             about = {
-                "model": model_name(path),
+                "model": model_name(model_file(given.model)),
                 "model_version": predictor.version,
                 "box": box,
                 "study": each.study,

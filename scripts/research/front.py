@@ -52,11 +52,6 @@ def _without_box(way: Way, network: Any, stack: Stack, planes: Any, box: Any) ->
     return way(network, stack, planes, None)
 
 
-def has_box(way: str, box: BoxCondition) -> bool:
-    """Whether there is such a way with such a box: nothing can be cropped to no box."""
-    return not (box is BoxCondition.none and way.startswith("crop"))
-
-
 def measure_dice(trained: Trained, stacks: list[Stack], way: Way, box: BoxCondition) -> dict[str, float]:
     """Mean Dice by structure, and their mean."""
     found = [dice_of(stack_ways.segment(trained.network, way, stack, box)[0], stack) for stack in stacks]
@@ -73,7 +68,7 @@ def measure_times(trained: dict[str, Trained], stacks: list[Stack], rounds: int)
         for name, own in trained.items()
         for way in ways_of(own)
         for box in BOXES
-        if has_box(way, box)
+        if stack_ways.has_box(way, box)
     ]
     for name, way, box, stack in calls[: len(calls) // len(tens)]:  # whatever is made at the first call
         stack_ways.segment(trained[name].network, ways_of(trained[name])[way], stack, box)

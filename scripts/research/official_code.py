@@ -29,10 +29,11 @@ from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import Row, replace_rows
 from scripts.research.baselines.dtop import leaving
 from scripts.research.baselines.dynamic_vit import masked_attention, masked_block
+from scripts.research.baselines.merged_tokens import merge
 from scripts.research.baselines.method import EncoderInput
 from scripts.research.baselines.scorer import TokenScorer
 from scripts.research.baselines.token_buffer import take, top
-from scripts.research.baselines.tome import match, merge
+from scripts.research.baselines.tome import match
 from scripts.research.baselines.unetr import BaselineUNETR
 
 #: Below it, numbers are the same but for rounding.

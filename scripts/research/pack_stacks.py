@@ -16,7 +16,7 @@ from prato.data.cases import load_training_cases
 from prato.data.splits import load_split
 from prato.data.studies import find_labelled_studies
 from prato.training.slice_bank import save_packed
-from scripts.common.paths import ACDC_SPLIT
+from scripts.common.paths import ACDC_SPLIT, check_writable
 from scripts.common.refusals import refuses_in_one_sentence
 
 #: In-plane resolution (mm) that the queue's networks are trained at.
@@ -32,6 +32,7 @@ def main(
     quality: Annotated[int, typer.Option(min=1, max=100, help="Quality of the WebP slices.")] = 91,
 ) -> None:
     """Slices as lossy WebP, labels as PNG."""
+    check_writable(out, is_folder=False)
     sides = load_split(split)
     wanted = {*sides.train, *sides.validation}
     files = [file for file in find_labelled_studies(studies) if file.patient in wanted]

@@ -52,6 +52,8 @@ def main(
     missing = [name for name in names if name not in experiments]
     if missing:
         raise ValueError(f"{missing[0]} is not an experiment such as {next(iter(experiments))}.")
+    if dense := [name for name in names if experiments[name].plan is None]:
+        raise ValueError(f"{dense[0]} has no pruning plan to change: name experiments of the method prato, such as table4/best_acdc.")
     made_by = {"threads": threads, "seed": seed, **origin()}
     prepared, rows = ExperimentData(data_folders(data), splits), []
     for name in names:

@@ -43,7 +43,7 @@ def main() -> None:
         if not hasattr(own.network, "choose_region"):
             raise ValueError(f"{given.training} has no overview to choose a region by: name a training that has one.")
     boxes = (BoxCondition.tight, BoxCondition.none)
-    calls = [(name, box) for name in WAYS for box in boxes if not (box is BoxCondition.none and name.startswith("crop"))]
+    calls = [(name, box) for name in WAYS for box in boxes if stack_ways.has_box(name, box)]
     for name, box in calls:  # whatever is made at the first call
         stack_ways.segment(own.network, WAYS[name], stacks[0], box)
     rows: list[Row] = []

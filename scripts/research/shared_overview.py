@@ -23,16 +23,16 @@ from prato.data.structures import STRUCTURES
 from prato.data.studies import StudyFile
 from prato.evaluation.metrics import case_metrics
 from prato.inference.image_stack import ImageStack
-from prato.inference.predictor import Predictor, load_segmenter
+from prato.inference.predictor import Predictor
 from prato.inference.stack_segmenter import StackSegmenter
 from prato.models.registry import DEFAULT_MODEL
 from prato.prompts.box import Box, BoxPrompt
 from scripts.common.labelled import group_by_patient, require_labelled_studies
-from scripts.common.model_files import model_file
 from scripts.common.paths import ACDC_SPLIT
 from scripts.common.provenance import origin
 from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import Row, replace_rows
+from scripts.research.overview_models import load_overview_model
 
 #: What of the overview is the other phase's.
 NOTHING, BEYOND, ALL = WAYS = ("nothing", "beyond the heart", "all")
@@ -51,9 +51,7 @@ def main(
     if not pairs:
         raise ValueError(f"{studies} has no patient with two labelled phases: scripts/import_acdc.py makes such a folder.")
     for name in model:
-        segmenter = load_segmenter(model_file(name), torch.device("cpu"))
-        if not isinstance(segmenter, StackSegmenter):
-            raise ValueError(f"{name} has no overview: name a model that looks at whole stacks.")
+        segmenter = load_overview_model(name)
         made = {"model": name, "model_version": segmenter.version, **origin()}
         rows = [{**row, **made} for pair in tqdm(pairs, unit="patient", mininterval=5) for row in measure(segmenter, pair)]
         replace_rows(out, rows, ("model", "box", "way", "study"))

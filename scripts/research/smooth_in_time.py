@@ -14,6 +14,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from statistics import fmean
 
@@ -35,16 +36,15 @@ from prato.evaluation.metrics import structure_dice
 from prato.function.curve import VolumeCurve, count_minima, find_ed_es
 from prato.inference.image_stack import ImageStack
 from prato.inference.postprocess import remove_small_components
-from prato.inference.predictor import load_segmenter
 from prato.inference.stack_segmenter import StackSegmenter
 from prato.models.registry import DEFAULT_MODEL
 from prato.prompts.box import Box
 from scripts.common.arguments import HelpFormatter, positive_int, refused_in_one_sentence, seed_number, table_file
-from scripts.common.model_files import model_file
 from scripts.common.provenance import origin
-from scripts.common.results import Row, write_rows
+from scripts.common.results import Row, replace_rows
 from scripts.research.ed_es import distance
 from scripts.research.error_sources import Case, logits_of, to_mask
+from scripts.research.overview_models import load_overview_model
 from scripts.research.smooth_phases import smooth_phases
 
 #: Phases of the generated beats, in turn.
@@ -86,18 +86,34 @@ def acdc_beat(acdc: Path) -> Beat:
     return Beat("ACDC patient090", "real", volumes, *known, truth)
 
 
-def sunnybrook_beat(folder: Path, scan: str) -> Beat:
-    """A scan whose ED and ES are those with the expert's contours: of the epicardium in ED alone."""
-    drawn = {}
-    for kind in ("o", "i"):
-        names = (folder / "contours" / scan / f"{kind}-contours").glob("*.txt")
-        numbers = [int(found[1]) for name in names if (found := re.search(r"IM-0001-(\d+)-", name.name))]
-        drawn[kind] = {(number - 1) % _SUNNYBROOK_PHASES for number in numbers}
-    (ed,), (es,) = drawn["o"], drawn["i"] - drawn["o"]
+def sunnybrook_phases(folder: Path) -> dict[str, tuple[int, int]]:
+    """ED and ES of each scan, which are those with the expert's contours: of the epicardium in ED alone.
+
+    Raises:
+        ValueError: there is no scan, or one has contours in other than these two phases.
+    """
+    found: dict[str, tuple[int, int]] = {}
+    for scan in sorted(path.name for path in folder.glob("SCD*") if path.is_dir()):
+        drawn = {}
+        for kind in ("o", "i"):
+            names = (folder / "contours" / scan / f"{kind}-contours").glob("*.txt")
+            numbers = [int(match[1]) for name in names if (match := re.search(r"IM-0001-(\d+)-", name.name))]
+            drawn[kind] = {(number - 1) % _SUNNYBROOK_PHASES for number in numbers}
+        both = [*drawn["o"], *(drawn["i"] - drawn["o"])]
+        if len(both) != 2 or len(drawn["o"]) != 1:
+            raise ValueError(f"{folder / 'contours' / scan} must hold contours of two phases, of the epicardium in one of them.")
+        found[scan] = both[0], both[1]
+    if not found:
+        raise ValueError(f"{folder} holds no Sunnybrook scan: name the folder with SCD0000101 and others, and their contours.")
+    return found
+
+
+def sunnybrook_beat(scan: Path, ed: int, es: int) -> Beat:
+    """The cine in the folder ``scan``."""
     with tempfile.TemporaryDirectory() as target:
-        (cine,) = import_dicom(folder / scan, target).imported
+        (cine,) = import_dicom(scan, target).imported
         volumes = _volumes(read_cine(Path(target) / f"{cine.study}.nii.gz"))
-    return Beat(f"Sunnybrook {scan}", "real", volumes, ed, es)
+    return Beat(f"Sunnybrook {scan.name}", "real", volumes, ed, es)
 
 
 def _volumes(cine: Cine) -> list[Volume]:
@@ -229,25 +245,20 @@ def main() -> None:
     parser.add_argument("--sunnybrook", type=Path, help="folder of the Sunnybrook scans SCD… and their contours")
     parser.add_argument("--beats", type=positive_int, default=8, help="number of generated beats")
     parser.add_argument("--seed", type=seed_number, default=11, help="seed of the generated beats")
-    parser.add_argument("--out", type=table_file, required=True, help="CSV file to write")
+    parser.add_argument("--out", type=table_file, required=True, help="CSV file; rows of other cines stay")
     args = parser.parse_args()
     with refused_in_one_sentence(parser):
         first = [] if args.acdc is None else [acdc_beat(args.acdc)]
-    segmenter = load_segmenter(model_file(DEFAULT_MODEL), torch.device("cpu"))
-    assert isinstance(segmenter, StackSegmenter)
-    made = {"model": DEFAULT_MODEL, "model_version": segmenter.version, "seed": args.seed, **origin()}
-    rows: list[Row] = []
-    for beat in tqdm(_beats(args, first), unit="cine"):
-        rows += measure_beat(segmenter, beat)
-        write_rows(args.out, [row | made for row in rows])
-
-
-def _beats(args: argparse.Namespace, first: list[Beat]) -> Iterator[Beat]:
-    yield from first
-    if args.sunnybrook is not None:
-        scans = sorted(path.name for path in args.sunnybrook.glob("SCD*") if path.is_dir())
-        yield from (sunnybrook_beat(args.sunnybrook, scan) for scan in scans)
-    yield from generated_beats(args.seed, args.beats)
+        scans = {} if args.sunnybrook is None else sunnybrook_phases(args.sunnybrook)
+        segmenter = load_overview_model(DEFAULT_MODEL)
+    made = {"model": DEFAULT_MODEL, "model_version": segmenter.version, "seed": args.seed, "threads": torch.get_num_threads(), **origin()}
+    beats = chain(
+        first,
+        (sunnybrook_beat(args.sunnybrook / scan, *known) for scan, known in scans.items()),
+        generated_beats(args.seed, args.beats),
+    )
+    for beat in tqdm(beats, unit="cine"):
+        replace_rows(args.out, [row | made for row in measure_beat(segmenter, beat)], ("cine",))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from prato.prompts.box import Box, BoxPrompt
 from prato.pruning.plan import PruningPlan
 from prato.runtime.region import Region
 from prato.runtime.region_decode import RegionFeatures
+from scripts.common.devices import wait_for
 from scripts.research.stacks import IMAGE_STEP, Stack
 
 #: Pixels of context round a box: 36 mm.
@@ -129,6 +130,11 @@ def crop_region(box: Box | None, context: int, size: tuple[int, ...], step: int)
     return Region(tuple(start), tuple(stop), size)
 
 
+def has_box(way: str, box: BoxCondition) -> bool:
+    """Whether there is a way of that name with such a box: nothing can be cropped to no box."""
+    return not (box is BoxCondition.none and way.startswith("crop"))
+
+
 @torch.inference_mode()
 def segment(network: Any, way: Way, stack: Stack, condition: BoxCondition) -> tuple[np.ndarray, Answer]:
     """The mask, uint8 (H, W, Z), as the app makes it, and what it took; a box says which slices are segmented."""
@@ -196,16 +202,12 @@ class Clock:
     def __init__(self, device: torch.device) -> None:
         self.device, self.ms = device, dict[str, float]()
         self._now = time.thread_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
-        self._wait()
+        wait_for(device)
         self._at = self._now()
 
     def stop(self, part: str) -> None:
         """What has passed since the last stop was ``part``."""
-        self._wait()
+        wait_for(self.device)
         now = self._now()
         self.ms[part] = self.ms.get(part, 0.0) + 1000 * (now - self._at)
         self._at = now
-
-    def _wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)

@@ -18,7 +18,7 @@ from prato.models.registry import DEFAULT_MODEL
 from prato.training.click_bank import ClickBank
 from prato.training.click_trainer import ClickRecipe, ClickTrainer
 from scripts.common.model_files import model_file
-from scripts.common.paths import ACDC_SPLIT
+from scripts.common.paths import ACDC_SPLIT, check_writable
 from scripts.common.provenance import command, commit
 from scripts.common.refusals import refuses_in_one_sentence
 
@@ -35,6 +35,7 @@ def main(
     steps: Annotated[int, typer.Option(min=1, help="Steps of twelve clicks each; about three a second on one CPU thread.")] = 18_000,
 ) -> None:
     """Writes ``click_refiner.safetensors``."""
+    check_writable(out, is_folder=True)
     spec = model_preset("click_refiner")
     torch.manual_seed(_SEED)
     bank = _bank(studies, out / "bank.npz", spec.pixel)

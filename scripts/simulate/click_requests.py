@@ -17,7 +17,6 @@ from tqdm import tqdm
 
 from prato.data.cases import read_label
 from prato.data.nifti import read_volume
-from prato.data.structures import STRUCTURES
 from prato.evaluation.metrics import structure_dice
 from prato.inference.image_stack import ImageStack
 from prato.inference.predictor import Predictor
@@ -33,9 +32,9 @@ from scripts.common.paths import ACDC_SPLIT, REFINER
 from scripts.common.provenance import origin
 from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import replace_rows
+from scripts.simulate.click_study import NAMES
 
 POINTS = 10
-NAMES = {0: "background", **{value: name for name, value in STRUCTURES.items()}}
 
 
 @refuses_in_one_sentence

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from prato.data.cases import read_label
 from prato.data.nifti import read_volume
+from prato.data.structures import BACKGROUND, STRUCTURES
 from prato.data.studies import StudyFile
 from prato.evaluation.metrics import structure_dice
 from prato.inference.image_stack import ImageStack
@@ -25,6 +26,8 @@ from scripts.common.model_files import model_file
 
 #: A mask (X, Y, Z), the strokes so far and the new one -> the next mask.
 Correct = Callable[[np.ndarray, list[Stroke], Stroke], np.ndarray]
+#: What the value that a click gives to voxels is called in a request.
+NAMES = {BACKGROUND: "background", **{value: name for name, value in STRUCTURES.items()}}
 #: Wrong parts of fewer voxels are not clicked on: nobody sees them.
 SMALLEST = 4
 

@@ -22,7 +22,7 @@ from monai.apps.deepedit.transforms import (
 from monai.losses.dice import DiceCELoss
 from torch import Tensor, nn
 
-from prato.data.structures import NUM_CLASSES, STRUCTURES
+from prato.data.structures import BACKGROUND, NUM_CLASSES, STRUCTURES
 from prato.models.checkpoint import channels_last
 from prato.runtime.precision import autocast
 from prato.training.click_sessions import SCENE, ClickSampler
@@ -30,7 +30,7 @@ from scripts.research.baselines.unet import WindowUNet
 
 #: Channels of the image, the slice between its neighbours; edge of the window, pixels; rounds of clicks; share of slices with clicks.
 IMAGES, WINDOW, ROUNDS, CLICKED = 3, 112, 3, 0.5
-_NAMES = {"background": 0, **STRUCTURES}
+_NAMES = {"background": BACKGROUND, **STRUCTURES}
 #: MONAI's types are narrower than what its transforms take.
 _SIGNAL: Any = AddGuidanceSignalDeepEditd("image", number_intensity_ch=IMAGES)
 

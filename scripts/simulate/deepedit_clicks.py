@@ -15,6 +15,7 @@ import typer
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from prato.data.atomic import make_folder
 from prato.data.cases import read_label
 from prato.data.nifti import read_volume
 from prato.data.structures import NUM_CLASSES
@@ -29,7 +30,7 @@ from prato.training.click_bank import ClickBank
 from prato.training.click_sessions import ClickSampler
 from scripts.common.labelled import require_labelled_studies
 from scripts.common.model_files import model_file
-from scripts.common.paths import ACDC_SPLIT
+from scripts.common.paths import ACDC_SPLIT, check_writable
 from scripts.common.provenance import origin
 from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import replace_rows
@@ -50,6 +51,8 @@ def main(
     patients: Annotated[int, typer.Option(min=1, help="Validation patients.")] = 8,
 ) -> None:
     """Write a row for each study and labeller, by the way "DeepEdit"."""
+    if not weights.exists():
+        check_writable(weights, is_folder=False)
     files = require_labelled_studies(studies, ACDC_SPLIT, patients)
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -58,6 +61,7 @@ def main(
         with tqdm(unit="step", mininterval=10.0) as bar:
             sampler = ClickSampler(ClickBank.load(bank), 0, 1, WINDOW)
             train_deepedit(network, sampler, slices, lambda loss: (bar.set_postfix(loss=loss, refresh=False), bar.update()))
+        make_folder(weights.parent)
         torch.save({"network": network.state_dict(), "slices": slices}, weights)
     stored = torch.load(weights, weights_only=True)
     network.load_state_dict(stored["network"])

@@ -24,7 +24,6 @@ from prato.inference.predictor import Predictor
 from prato.models.registry import DEFAULT_MODEL
 from prato.prompts.box import Box, BoxPrompt
 from prato.refinement.refiner import Refiner
-from prato.training.simulated_labeller import CAREFUL, SCRIBBLING
 from scripts.common.labelled import require_labelled_studies
 from scripts.common.model_files import model_file
 from scripts.common.paths import ACDC_SPLIT, REFINER
@@ -33,10 +32,10 @@ from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import write_rows
 from scripts.simulate.click_study import correct_by_clicks
 from scripts.simulate.rows import read_rounds
-from scripts.simulate.simulate_clicks import refined
+from scripts.simulate.simulate_clicks import MANNERS, Labeller, refined
 from scripts.simulate.simulate_loop import model_name
 
-_LABELLERS = {"careful": CAREFUL, "scribbling": SCRIBBLING}
+_LABELLERS = (Labeller.CAREFUL, Labeller.SCRIBBLING)
 _CLICKS = 10
 
 
@@ -64,7 +63,7 @@ def main(
         predictor = Predictor.from_files(model, default)
         wrong = np.array([_count(predictor, refiner, file, number) for number, file in enumerate(files)])
         for labeller, (alone, after) in zip(_LABELLERS, wrong.sum(0)):
-            found = {"labelled_patients": row["labelled_patients"], "labeller": labeller, "studies": len(files), "clicks": _CLICKS}
+            found = {"labelled_patients": row["labelled_patients"], "labeller": labeller.value, "studies": len(files), "clicks": _CLICKS}
             made = {"strategy": strategy, "seed": seed, "threads": 1, **origin()}
             rows.append({**found, "voxels.painting_alone": int(alone), "voxels.after_clicks": int(after), **made})
     write_rows(out, rows)
@@ -77,7 +76,7 @@ def _count(predictor: Predictor, refiner: Refiner, file: StudyFile, number: int)
     predictor.set_image(image)
     tight = [BoxPrompt(Box.around(truth) or Box.whole(truth.shape))]
     mask, correct = predictor.predict(tight).mask, refined(refiner, image, predictor.scores(tight))
-    courses = [correct_by_clicks(mask, truth, correct, manner, _CLICKS, number) for manner in _LABELLERS.values()]
+    courses = [correct_by_clicks(mask, truth, correct, MANNERS[labeller], _CLICKS, number) for labeller in _LABELLERS]
     return [(course.wrong[0], course.wrong[-1]) for course in courses]
 
 

@@ -62,12 +62,12 @@ def _until(rows: Sequence[Row], goal: int, what: str = "mean") -> str:
 
 
 def _courses(by: dict[tuple[str, str], list[Row]]) -> str:
-    head = ["labeller", "a click is", "DSC before", "after 5", "10", "20", "clicks to .95", "to .97"]
+    head = ["labeller", "a click is", "DSC before", "after 5", "10", "20", "clicks to .95"]
     head += ["error left after 10", "voxels left after 10", "correct clicks that raise DSC", "that lower it by > .01", "ms"]
     lines = []
     for (labeller, way), rows in by.items():
         right = sum(row["right_clicks"] for row in rows)
-        cells = [labeller, way, *(f"{np.median(_dice(rows, n)):.3f}" for n in ("0", "5", "10", "20")), _until(rows, 95), _until(rows, 97)]
+        cells = [labeller, way, *(f"{np.median(_dice(rows, n)):.3f}" for n in ("0", "5", "10", "20")), _until(rows, 95)]
         cells.append(f"{_median(rows, lambda row: (1 - row['dice']['10']) / (1 - row['dice']['0'])):.0%}")
         cells.append(f"{_median(rows, lambda row: row['wrong_voxels']['10'] / row['wrong_voxels']['0']):.0%}")
         cells += [f"{sum(row['raised'] for row in rows) / right:.1%}", f"{sum(row['lowered'] for row in rows) / right:.1%}"]
@@ -79,9 +79,8 @@ def _courses(by: dict[tuple[str, str], list[Row]]) -> str:
 
 
 def _structures(by: dict[tuple[str, str], list[Row]]) -> str:
-    goals = [(name, goal) for name in STRUCTURES for goal in (95, 97)]
-    lines = [[labeller, way, *(_until(rows, goal, name) for name, goal in goals)] for (labeller, way), rows in by.items()]
-    return markdown_table(["labeller", "a click is", *(f"{name}, clicks to .{goal}" for name, goal in goals)], lines)
+    lines = [[*key, *(_until(rows, 95, name) for name in STRUCTURES)] for key, rows in by.items() if key[1] != "followed"]
+    return markdown_table(["labeller", "a click is", *(f"{name}, clicks to .95" for name in STRUCTURES)], lines)
 
 
 def _parts(rows: list[Row]) -> str:
@@ -133,8 +132,11 @@ def _requests(rows: list[Row]) -> str:
 
 
 def _times(rows: list[Row]) -> str:
-    lines = [[row["part"], row["beside"], row["device"], f"{row['median']:.1f}", f"{row['p90']:.1f}"] for row in rows]
-    return markdown_table(["a click over HTTP", "in parallel", "device", "median", "90th percentile"], lines)
+    found = {(row["part"], row["beside"]): f"{row['median']:.1f}, {row['p90']:.1f}" for row in rows}
+    parts, beside = (list(dict.fromkeys(row[name] for row in rows)) for name in ("part", "beside"))
+    devices = ", ".join(dict.fromkeys(row["device"] for row in rows))
+    lines = [[part, *(found.get((part, job), "-") for job in beside)] for part in parts]
+    return markdown_table([f"median, 90th percentile ({devices})", *(f"beside {job}" for job in beside)], lines)
 
 
 def _card(table: str) -> str:
@@ -142,12 +144,13 @@ def _card(table: str) -> str:
     training: dict[str, Any] = spec.training
     minutes = training.get("seconds", 0) / 60
     weights = sum(parameter.numel() for parameter in network.parameters())
+    spent = f"{training.get('steps')} steps, {ClickRecipe(1).batch} clicks each, {minutes:.0f} min on a CPU thread that others used, too"
     return f"""# The network behind a click
 
 - File: `{REFINER.name}`, version `{version}`, {REFINER.stat().st_size / 1e6:.1f} MB (half precision, safetensors), {weights:,} weights
 - Data: ACDC (Bernard et al., IEEE TMI 2018), ED and ES of the 80 training patients of `docs/results/acdc_split.json`
 - Licence of the weights: research, non-commercial, as ACDC's data (CC BY-NC-SA 4.0); the code is Apache-2.0
-- Seed {training.get("seed")}; {training.get("steps")} steps, 12 clicks each, {minutes:.0f} min on a CPU thread that others used, too
+- Seed {training.get("seed")}; {spent}
 - Command: `{training.get("command")}` at commit `{training.get("commit")}`
 - {training.get("note", "Trained in one go.")}
 - Not for clinical use: trained on one centre's scanners, one sequence, adults.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from statistics import fmean
 from typing import Any
 
@@ -124,26 +125,21 @@ def _table(all_runs: list[Run]) -> str:
 
 
 def _verdicts(all_runs: list[Run]) -> str:
-    """The goals, one by one, in words."""
-    lines = []
+    """The goals, one by one, in words and tables."""
+    parts = []
     goals = [run.goal for run in all_runs if run.goal]
     most = PATIENTS * goals[0]["labelled_patients"] if goals else 0
     judged = [run for run in all_runs if run.goal and run.patients[-1] >= most]  # one that is not done yet may still reach it
     if judged:
         good = [run for run in judged if (run.reached() or most + 1) <= most]
         word = "holds in every run" if len(good) == len(judged) else f"holds in {len(good)} of {len(judged)} runs"
-        lines.append(f"- **{DICE:.0%} of the full-data Dice with at most {most:.0f} patients**: {word}{_exceptions(judged, good)}.")
-    for strategy in dict.fromkeys(run.strategy for run in all_runs if run.strategy != "random"):
-        pairs = [(run, other) for run in all_runs if run.strategy == strategy and (other := against(run, all_runs))]
-        if pairs:
-            lines += _compared(strategy, pairs)
+        parts.append(f"- **{DICE:.0%} of the full-data Dice with at most {most:.0f} patients**: {word}{_exceptions(judged, good)}.\n")
     longest = max(run.minutes for run in all_runs)
     kept = "holds" if longest < MINUTES else "does not hold"
-    lines.append(
-        f"- **A round in less than {MINUTES:.0f} minutes**: {kept} for this small network; the longest took {longest:.1f} minutes."
+    parts.append(
+        f"- **A round in less than {MINUTES:.0f} minutes**: {kept} for this small network; the longest took {longest:.1f} minutes.\n"
     )
-    lines += _dense(all_runs)
-    return "\n".join([*lines, ""])
+    return "".join([*parts, "\n", _compared(all_runs), "\n", _dense(all_runs)])
 
 
 def _exceptions(judged: list[Run], good: list[Run]) -> str:
@@ -151,53 +147,67 @@ def _exceptions(judged: list[Run], good: list[Run]) -> str:
     return f" (not {'; '.join(others)})" if others else ""
 
 
-def _compared(strategy: str, pairs: list[tuple[Run, Run]]) -> list[str]:
-    """How much work ``strategy`` makes beside random, seed by seed, in as many rounds: in who was chosen, and in the whole archive."""
-
-    def words(ratios: list[float]) -> str:
-        fewer = sum(ratio < 1 for ratio in ratios)
-        verdict = "fewer in every seed" if fewer == len(ratios) else f"fewer in {fewer} of {len(ratios)} seeds"
-        return f"{verdict} ({', '.join(f'{ratio:.2f}' for ratio in ratios)})"
-
-    rounds = [min(len(run.rows), len(other.rows)) for run, other in pairs]
-    chosen = [run.spent(n)[-1] / other.spent(n)[-1] for (run, other), n in zip(pairs, rounds)]
-    validation = [run.validation(n) / other.validation(n) for (run, other), n in zip(pairs, rounds)]
-    share = [run.of_heart(n) / other.of_heart(n) for (run, other), n in zip(pairs, rounds)]
-    dice = [run.rows[n - 1]["dice"] - other.rows[n - 1]["dice"] for (run, other), n in zip(pairs, rounds)]
-    alike = [first / other.spent(n)[-1] for (run, other), n in zip(pairs, rounds) if (first := run.spent_until(other.rows[n - 1]["dice"]))]
-    goals = [one / two for run, other in pairs if (one := run.spent_to_goal()) and (two := other.spent_to_goal())]
-    whole = [run.archive / other.archive for run, other in pairs if run.archive and other.archive]
-    goal = f": {words(whole)}" if whole else ", not known yet"
-    lines = [
-        f"- **Corrected voxels per study of the archive, `{strategy}` against random**{goal}. By other measures:",
-        f"  - per study of a validation patient, mean of all rounds: {words(validation)};",
-        f"  - per study of a chosen patient: {words(chosen)}, as a fraction of their hearts {words(share)};",
+def _compared(all_runs: list[Run]) -> str:
+    """How much work each strategy makes beside random, seed by seed, in as many rounds: in who was chosen, and in the whole archive."""
+    columns: dict[str, list[str]] = {}
+    for strategy in dict.fromkeys(run.strategy for run in all_runs if run.strategy != "random"):
+        pairs = [(run, other) for run in all_runs if run.strategy == strategy and (other := against(run, all_runs))]
+        if pairs:
+            columns[strategy] = _beside_random(pairs)
+    measures = [
+        "**per study of the whole archive**",
+        "per study of a validation patient, mean of all rounds",
+        "per study of a chosen patient",
+        "the same, as a fraction of their hearts",
+        f"in all studies chosen until the Dice stayed above {DICE:.0%} of that of *all*",
+        "in all studies chosen until the Dice reached that of the last model of random",
+        "Dice minus that of random, after as many rounds as both have",
     ]
-    if goals:
-        both = f"both reached it in {len(goals)} of {len(pairs)} seeds, {words(goals)}"
-        lines.append(f"  - in all studies chosen until the Dice stayed above {DICE:.0%} of that of *all*: {both};")
-    if alike:
-        reached = f"reached in {len(alike)} of {len(pairs)} seeds, {words(alike)}"
-        lines.append(f"  - in all studies chosen until the Dice reached that of the last model of random: {reached};")
-    return [*lines, f"  - Dice minus that of random, after as many rounds as both have: {', '.join(f'{each:+.3f}' for each in dice)}."]
+    lines = [[measure, *cells] for measure, *cells in zip(measures, *columns.values())]
+    said = "Corrected voxels as a multiple of those with random, a number for each seed; *-* where one of the two did not get there:\n\n"
+    return said + grid(["measure", *(f"`{strategy}`" for strategy in columns)], lines)
 
 
-def _dense(all_runs: list[Run]) -> list[str]:
+def _beside_random(pairs: list[tuple[Run, Run]]) -> list[str]:
+    """The cells of one strategy, of its runs with those of random."""
+
+    def ratios(values: Iterable[tuple[float | None, float | None]]) -> str:
+        return ", ".join(f"{one / two:.2f}" if one and two else "-" for one, two in values)
+
+    rounds = [(run, other, min(len(run.rows), len(other.rows))) for run, other in pairs]
+    dice = [run.rows[n - 1]["dice"] - other.rows[n - 1]["dice"] for run, other, n in rounds]
+    return [
+        ratios((run.archive, other.archive) for run, other in pairs),
+        ratios((run.validation(n), other.validation(n)) for run, other, n in rounds),
+        ratios((run.spent(n)[-1], other.spent(n)[-1]) for run, other, n in rounds),
+        ratios((run.of_heart(n), other.of_heart(n)) for run, other, n in rounds),
+        ratios((run.spent_to_goal(), other.spent_to_goal()) for run, other in pairs),
+        ratios((run.spent_until(other.rows[n - 1]["dice"]), other.spent(n)[-1]) for run, other, n in rounds),
+        ", ".join(f"{each:+.3f}" for each in dice),
+    ]
+
+
+def _dense(all_runs: list[Run]) -> str:
     """What training without pruning changes."""
     lines = []
     for run in (each for each in all_runs if not each.key[1]):
         other = next((each for each in all_runs if each.strategy == run.strategy and each.key == (run.key[0], True)), None)
         if other:
             n = min(len(run.rows), len(other.rows))
-            dice = [each.rows[n - 1]["dice"] for each in (other, run)]
             # the machine did other things as well, and every run of as many patients takes as many steps: the least disturbed one counts
             alike = [[each for each in all_runs if each.key[1] == pruned and len(each.rows) >= n] for pruned in (True, False)]
             train = [fmean(min(one.rows[r]["seconds"]["train"] for one in each) for r in range(1, n)) for each in alike]
-            about = f"`{run.strategy}`, seed {run.key[0]}, {run.patients[n - 1]} patients"
-            text = f"- **Pruned and dense** ({about}): Dice {dice[0]:.3f} and {dice[1]:.3f}, "
-            text += f"voxels corrected per study {other.a_study(n):.0f} and {run.a_study(n):.0f}, "
-            lines.append(f"{text}seconds of training per round {train[0]:.1f} and {train[1]:.1f} (the fastest run of each round).")
-    return lines
+            cells = [
+                " / ".join(form.format(value) for value in values)
+                for form, values in (
+                    ("{:.3f}", (other.rows[n - 1]["dice"], run.rows[n - 1]["dice"])),
+                    ("{:.0f}", (other.a_study(n), run.a_study(n))),
+                    ("{:.1f}", train),
+                )
+            ]
+            lines.append([f"`{run.strategy}`, seed {run.key[0]}, {run.patients[n - 1]} patients", *cells])
+    head = ["pruned / dense", "Dice", "voxels corrected per study", "seconds of training per round (the fastest run of each)"]
+    return grid(head, lines) if lines else ""
 
 
 def _scores(rows: list[Row]) -> str:

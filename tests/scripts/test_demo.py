@@ -36,6 +36,12 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, dict[str,
     return out, done.output, json.loads((out / "summary.json").read_text())
 
 
+def test_a_folder_that_cannot_be_made_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "note").write_text("mine")
+    done = run_script(demo_script.main, "--out", tmp_path / "note" / "demo")
+    assert done.exit_code == 2 and "cannot be written" in done.output and done.output.count("\n") == 1
+
+
 @pytest.mark.slow
 def test_training_helps_a_patient_that_was_never_labelled(demo: tuple[Path, str, dict[str, Any]]) -> None:
     _, printed, summary = demo

@@ -14,6 +14,7 @@ from torch import Tensor
 from prato.pruning.record import StageRecord
 from scripts.research.baselines.block import attend, mlp_residual
 from scripts.research.baselines.cells import join_cells, token_cells
+from scripts.research.baselines.merged_tokens import MergedTokens
 from scripts.research.baselines.method import (
     SKIPS,
     EncoderInput,
@@ -24,8 +25,8 @@ from scripts.research.baselines.method import (
     numbered_blocks,
     register_baseline,
 )
-from scripts.research.baselines.token_buffer import take, top
-from scripts.research.baselines.tome import closest, match, merge, proportional
+from scripts.research.baselines.token_buffer import top
+from scripts.research.baselines.tome import closest, match
 
 
 @register_baseline("algm")
@@ -33,8 +34,8 @@ class ALGM(TokenMethod):
     """Between attention and MLP of block ``near``, cells of 2 x 2 tokens whose mean cosine similarity reaches ``threshold`` become a token
     each; in block ``far``, ToMe's pairs that are closer than the mean and a ``far``-th of the standard deviation of all are merged.
 
-    How many merge follows from the image; in training, of a batch, the fewest of any sample, so that all keep as many. Similarity is of
-    tokens in cells, and of keys averaged over heads between pairs. Tokens weigh as much as the patches in them, also in attention.
+    How many merge follows from the image; in training, of a batch, the fewest of any sample, so that all keep as many. Similarity is the
+    cosine of the tokens themselves. A merged token is the mean of its patches; in attention it counts as one, as in the authors' code.
     Nothing is learned, there is no loss; every patch is restored with the value of the token that holds it.
     """
 
@@ -56,33 +57,30 @@ class ALGM(TokenMethod):
         return MethodOutput(hidden, torch.cat([each.last for each in found]), stages)
 
     def _encode(self, vit: ViT, tokens: Tensor, inputs: EncoderInput) -> MethodOutput:
-        batch, patches = tokens.shape[:2]
-        size = tokens.new_ones(batch, patches)
-        holder = torch.arange(patches, device=tokens.device).expand(batch, patches)
-        name = holder
+        merged = MergedTokens(tokens)
         hidden: dict[int, Tensor] = {}
         stages: list[StageRecord] = []
         for number, block in numbered_blocks(vit):
-            attended = attend(block, tokens, proportional(size))
-            tokens = tokens + attended.update
             if number in (self.near, self.far):
-                if number == self.near:
-                    to, stay = similar_cells(tokens.detach(), inputs.grid, self.threshold)
-                else:
-                    keys = attended.keys.detach().mean(1)
-                    to, stay = match(keys, pairs_above(closest(keys)[0], self.far))
-                tokens, size = merge(tokens, size, to, stay.shape[1])
-                holder, name = to.gather(1, holder), name.gather(1, stay)
-                alive = torch.zeros(batch, patches, dtype=torch.bool, device=tokens.device).scatter(1, name, True)
-                stages.append(StageRecord(f"block {number}", inputs.grid, size.gather(1, holder), alive))
-            tokens = mlp_residual(block, tokens)
+                merged.tokens = merged.tokens + attend(block, merged.tokens).update
+                merged.merge(*self._pairs(number, merged.tokens.detach(), inputs.grid))
+                merged.tokens = mlp_residual(block, merged.tokens)
+                stages.append(merged.record(number, inputs.grid))
+            else:
+                merged.tokens = block(merged.tokens)
             if number in SKIPS:
-                hidden[number] = take(tokens, holder)
-        return MethodOutput(hidden, vit.norm(take(tokens, holder)), tuple(stages))
+                hidden[number] = merged.restored
+        return MethodOutput(hidden, vit.norm(merged.restored), tuple(stages))
+
+    def _pairs(self, number: int, tokens: Tensor, grid: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """As ``merged_tokens.join``: which of ``tokens`` are merged in block ``number``."""
+        if number == self.near:
+            return similar_cells(tokens, grid, self.threshold)
+        return match(tokens, pairs_above(closest(tokens)[0], self.far))
 
 
 def similar_cells(tokens: Tensor, grid: tuple[int, ...], threshold: float) -> tuple[Tensor, Tensor]:
-    """As ``tome.join``: the cells of ``grid`` whose tokens (B, Z, C) are alike, those most alike first."""
+    """As ``merged_tokens.join``: the cells of ``grid`` whose tokens (B, Z, C) are alike, those most alike first."""
     cells = token_cells(grid, tokens.device)
     direction = F.normalize(tokens.float(), dim=-1)[:, cells]  # (B, cells, 2**D, C)
     count = cells.shape[1]

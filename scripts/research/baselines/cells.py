@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from scripts.research.baselines.tome import join
+from scripts.research.baselines.merged_tokens import join
 
 
 def token_cells(grid: tuple[int, ...], device: torch.device) -> Tensor:
@@ -19,6 +19,6 @@ def token_cells(grid: tuple[int, ...], device: torch.device) -> Tensor:
 
 
 def join_cells(cells: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """As ``tome.join`` of ``n`` tokens: those of each of ``cells`` (B, m, 2**D) go into the first of them."""
+    """As ``merged_tokens.join`` of ``n`` tokens: those of each of ``cells`` (B, m, 2**D) go into the first of them."""
     first, others = cells[..., :1], cells[..., 1:]
     return join(others.flatten(1), first.expand_as(others).flatten(1), n)

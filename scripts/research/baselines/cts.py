@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from monai.networks.nets import ViT
 from torch import Tensor, nn
 
-from prato.pruning.record import StageRecord
 from scripts.research.baselines.cells import join_cells, token_cells
+from scripts.research.baselines.merged_tokens import MergedTokens
 from scripts.research.baselines.method import (
     SKIPS,
     EncoderInput,
@@ -25,8 +24,7 @@ from scripts.research.baselines.method import (
     numbered_blocks,
     register_baseline,
 )
-from scripts.research.baselines.token_buffer import take, top
-from scripts.research.baselines.tome import merge
+from scripts.research.baselines.token_buffer import top
 
 _WIDTH = 16
 #: The policy looks at the image with so many pixels along each axis made one: it is to cost little.
@@ -52,23 +50,20 @@ class CTS(TokenMethod):
         self.policy = nn.Sequential(*layers, conv(_WIDTH, 1, 1))
 
     def encode(self, vit: ViT, tokens: Tensor, inputs: EncoderInput) -> MethodOutput:
-        batch, patches = tokens.shape[:2]
-        cells = token_cells(inputs.grid, tokens.device)
-        says = self._policy(inputs)
+        cells, says = token_cells(inputs.grid, tokens.device), self._policy(inputs)
         chosen = top(says.detach(), round(self.shared * len(cells)))
-        to, stay = join_cells(cells[chosen], patches)
-        tokens, size = merge(tokens, tokens.new_ones(batch, patches), to, stay.shape[1])
-        alive = torch.zeros(batch, patches, dtype=torch.bool, device=tokens.device).scatter(1, stay, True)
-        stages = (StageRecord("block 0", inputs.grid, size.gather(1, to), alive),)
+        merged = MergedTokens(tokens)
+        merged.merge(*join_cells(cells[chosen], tokens.shape[1]))
+        stages = (merged.record(0, inputs.grid),)
         hidden: dict[int, Tensor] = {}
         for number, block in numbered_blocks(vit):
-            tokens = block(tokens)
+            merged.tokens = block(merged.tokens)
             if number in SKIPS:
-                hidden[number] = take(tokens, to)
+                hidden[number] = merged.restored
         losses: dict[str, LossTerm] = {}
         if self.training:
             losses["policy"] = lambda logits, label: F.binary_cross_entropy_with_logits(says, holds_one_class(label, inputs.grid))
-        return MethodOutput(hidden, vit.norm(take(tokens, to)), stages, losses)
+        return MethodOutput(hidden, vit.norm(merged.restored), stages, losses)
 
     def _policy(self, inputs: EncoderInput) -> Tensor:
         """(B, cells): log-odds that a cell holds one class, from the mean of the image's channels, pooled."""

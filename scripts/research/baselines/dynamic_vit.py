@@ -67,7 +67,7 @@ class DynamicViT(TokenMethod):
                 before, score = buffer.index, _preference(self.score[str(number)](buffer.tokens))
                 target = self.keep ** (len(stages) + 1)
                 buffer.keep(top(score, max(1, int(target * tokens.shape[1]))))
-                stages.append(buffer.record(f"block {number}", inputs.grid, score, before))
+                stages.append(buffer.record(number, inputs.grid, score, before))
         return MethodOutput(hidden, vit.norm(buffer.restored), tuple(stages))
 
     def _encode_relaxed(self, vit: ViT, x: Tensor, inputs: EncoderInput) -> MethodOutput:

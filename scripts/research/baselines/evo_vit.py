@@ -22,7 +22,7 @@ from scripts.research.baselines.method import (
     numbered_blocks,
     register_baseline,
 )
-from scripts.research.baselines.token_buffer import put, take, top
+from scripts.research.baselines.token_buffer import mark, put, take, top
 
 _MEMORY = 0.5
 _CLASS_WEIGHT = 0.1
@@ -59,8 +59,7 @@ class EvoViT(TokenMethod):
                 attention = seen if number == 1 else _MEMORY * attention + (1 - _MEMORY) * seen
             else:
                 chosen = top(attention, math.ceil(self.keep * patches.shape[1]))
-                alive = torch.zeros_like(attention, dtype=torch.bool).scatter(1, chosen, True)
-                stages.append(StageRecord(f"block {number}", inputs.grid, attention.detach(), alive))
+                stages.append(StageRecord(f"block {number}", inputs.grid, attention.detach(), mark(chosen, patches.shape[1])))
                 summary, patches, attention = slow_fast(block, summary, patches, attention, chosen)
             if number in SKIPS:
                 hidden[number] = patches

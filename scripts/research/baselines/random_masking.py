@@ -46,7 +46,7 @@ class RandomMasking(TokenMethod):
             if number in self.after:
                 before, score = buffer.index, draws[len(stages)].gather(1, buffer.index)
                 buffer.keep(top(score, math.ceil(self.keep * before.shape[1])))
-                stages.append(buffer.record(f"block {number}", inputs.grid, score, before))
+                stages.append(buffer.record(number, inputs.grid, score, before))
         return MethodOutput(hidden, vit.norm(buffer.restored), tuple(stages))
 
     def _draws(self, image: Tensor, count: int) -> Tensor:

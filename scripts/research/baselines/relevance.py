@@ -28,7 +28,7 @@ from scripts.research.baselines.method import (
     numbered_blocks,
     register_baseline,
 )
-from scripts.research.baselines.token_buffer import TokenBuffer, take, top
+from scripts.research.baselines.token_buffer import TokenBuffer, mark, take, top
 from scripts.research.token_scores import NearestScore, RandomScore
 
 Score = Literal["entropy", "equal", "learned", "random", "nearest"]
@@ -113,7 +113,7 @@ class RelevanceVariant(TokenMethod):
                 summary = fresh if not stages else (summary + fresh) / 2
                 left = left.scatter_add(1, before, out)
             buffer.keep(chosen)
-            stages.append(buffer.record(f"block {number}", inputs.grid, ranked, before))
+            stages.append(buffer.record(number, inputs.grid, ranked, before))
         return MethodOutput(hidden, vit.norm(buffer.restored), tuple(stages), losses)
 
     def _score(self, number: int, buffer: TokenBuffer, grid: tuple[int, ...], prompts: PromptBatch) -> Tensor:
@@ -126,7 +126,7 @@ class RelevanceVariant(TokenMethod):
         if self.score_by == "learned":
             normed = F.layer_norm(buffer.tokens.float(), buffer.tokens.shape[-1:])
             return normed @ self.query[name] + self.inside * prompts.protected(grid).gather(1, buffer.index)
-        alive = torch.zeros(canvas.shape[:2], dtype=torch.bool, device=canvas.device).scatter(1, buffer.index, True)
+        alive = mark(buffer.index, canvas.shape[1])
         weights = "equal" if self.score_by == "equal" else "entropy"
         return self.relevance[name](canvas, grid, prompts, self.k, alive, weights).gather(1, buffer.index)
 

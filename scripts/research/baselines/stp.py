@@ -24,12 +24,13 @@ from scripts.research.baselines.method import (
     register_baseline,
 )
 from scripts.research.baselines.scorer import TokenScorer
-from scripts.research.baselines.token_buffer import TokenBuffer, put, take, top
+from scripts.research.baselines.token_buffer import TokenBuffer, mark, put, take, top
 
 
 @register_baseline("stp")
 class STP(TokenMethod):
     """After the blocks ``after`` equal shares of the living tokens leave, so that the share ``pruned`` of the grid has left after the last.
+    (In the authors' code that share leaves at each of blocks 3, 6 and 9: of the few tokens of a slice, hardly one would be left.)
 
     A scorer's log-sigmoid ranks them. In training Gumbel noise is added, and a straight-through estimator joins the hard choice with the
     softmax (temperature ``tau``) over the living: kept tokens are multiplied by m, those that leave by 1 - m, all 1 in value. Tokens are
@@ -37,7 +38,8 @@ class STP(TokenMethod):
 
     Restore (the paper's multi-layer token assembly): the tokens of each level, those that left at a stage and those that stayed to the end,
     pass a layer norm and linear layer of their level, get a level embedding, and are put back on the grid; a sine-cosine position, one
-    full transformer block and a linear layer follow. The same tensor feeds every skip and the bottleneck.
+    full transformer block and a linear layer follow; the authors' code has a layer norm between these. The same tensor feeds every skip
+    and the bottleneck.
     """
 
     def __init__(self, host: Host, after: tuple[int, ...] = (2, 5, 8), pruned: float = 0.75, tau: float = 1.0) -> None:
@@ -68,7 +70,7 @@ class STP(TokenMethod):
                 gone = _others(chosen, before.shape[1])
                 canvas = self._level(len(stages), canvas, before.gather(1, gone), take(buffer.tokens, gone))
                 buffer.keep(chosen)
-                stages.append(buffer.record(f"block {number}", inputs.grid, score.detach(), before))
+                stages.append(buffer.record(number, inputs.grid, score.detach(), before))
         canvas = self._level(len(stages), canvas, buffer.index, buffer.tokens)
         where = build_sincos_position_embedding(list(inputs.grid), canvas.shape[-1], len(inputs.grid)).to(canvas)
         restored = self.project(self.assemble(canvas + where))
@@ -91,5 +93,4 @@ class STP(TokenMethod):
 
 def _others(places: Tensor, count: int) -> Tensor:
     """int64 (B, count - k): the places that are not in ``places`` (B, k), in ascending order."""
-    taken = torch.zeros(len(places), count, device=places.device).scatter(1, places, 1.0)
-    return top(-taken, count - places.shape[1])
+    return top((~mark(places, count)).float(), count - places.shape[1])

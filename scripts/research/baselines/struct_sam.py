@@ -12,6 +12,7 @@ from torch import Tensor
 
 from prato.pruning.record import StageRecord
 from scripts.research.baselines.cells import token_cells
+from scripts.research.baselines.merged_tokens import join, merge
 from scripts.research.baselines.method import (
     SKIPS,
     EncoderInput,
@@ -22,8 +23,7 @@ from scripts.research.baselines.method import (
     numbered_blocks,
     register_baseline,
 )
-from scripts.research.baselines.token_buffer import take, top
-from scripts.research.baselines.tome import join, merge
+from scripts.research.baselines.token_buffer import mark, take, top
 
 
 @register_baseline("struct_sam")
@@ -44,7 +44,6 @@ class StructSAM(TokenMethod):
         self.first, self.flat = first, check_share("flat", flat)
 
     def encode(self, vit: ViT, tokens: Tensor, inputs: EncoderInput) -> MethodOutput:
-        batch, patches = tokens.shape[:2]
         prompted = None if inputs.prompts is None else inputs.prompts.to(tokens.device).protected(inputs.grid)
         cells = token_cells(inputs.grid, tokens.device)
         hidden: dict[int, Tensor] = {}
@@ -56,10 +55,9 @@ class StructSAM(TokenMethod):
                 energy = token_energy(tokens.detach(), inputs.grid)
                 chosen = flat_cells(energy, cells, prompted, max(1, round(self.flat * len(cells))))
                 to, stay = merge_flat(tokens.detach(), energy, cells[chosen])
-                merged, _ = merge(tokens, tokens.new_ones(batch, patches), to, stay.shape[1])
+                merged, _ = merge(tokens, tokens.new_ones(tokens.shape[:2]), to, stay.shape[1])
                 tokens = tokens + take(block(merged) - merged, to)
-                alive = torch.zeros(batch, patches, dtype=torch.bool, device=tokens.device).scatter(1, stay, True)
-                stages.append(StageRecord(f"block {number}", inputs.grid, energy, alive))
+                stages.append(StageRecord(f"block {number}", inputs.grid, energy, mark(stay, tokens.shape[1])))
             if number in SKIPS:
                 hidden[number] = tokens
         return MethodOutput(hidden, vit.norm(tokens), tuple(stages))
@@ -86,7 +84,7 @@ def flat_cells(energy: Tensor, cells: Tensor, prompted: Tensor | None, count: in
 
 
 def merge_flat(tokens: Tensor, energy: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
-    """As ``tome.join`` of ``tokens`` (B, Z, C): those of ``cells`` (B, m, 2**D) go into the calmest tokens of these cells."""
+    """As ``merged_tokens.join`` of ``tokens`` (B, Z, C): those of ``cells`` (B, m, 2**D) go into the calmest tokens of these cells."""
     size = cells.shape[2]
     calmest = energy.gather(1, cells.flatten(1)).view_as(cells).argmin(2, keepdim=True)
     stays = cells.gather(2, calmest).squeeze(2)

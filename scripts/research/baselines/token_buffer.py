@@ -24,6 +24,11 @@ def put(canvas: Tensor, places: Tensor, values: Tensor) -> Tensor:
     return canvas.scatter(1, places.unsqueeze(-1).expand(-1, -1, canvas.shape[-1]), values.to(canvas.dtype))
 
 
+def mark(places: Tensor, count: int) -> Tensor:
+    """bool (B, count): which of ``count`` tokens are at ``places`` (B, k)."""
+    return torch.zeros(len(places), count, dtype=torch.bool, device=places.device).scatter(1, places, True)
+
+
 class TokenBuffer:
     """The living tokens of a (B, Z, C) canvas.
 
@@ -46,8 +51,7 @@ class TokenBuffer:
         self.canvas = self.restored
         self.tokens, self.index = take(self.tokens, places), self.index.gather(1, places)
 
-    def record(self, name: str, grid: tuple[int, ...], score: Tensor, before: Tensor) -> StageRecord:
-        """What a stage did whose ``score`` (B, m) was of the tokens at ``before`` (B, m) on the grid."""
+    def record(self, number: int, grid: tuple[int, ...], score: Tensor, before: Tensor) -> StageRecord:
+        """What the stage at block ``number`` did whose ``score`` (B, m) was of the tokens at ``before`` (B, m) on the grid."""
         nothing = score.new_zeros(self.canvas.shape[:2])
-        alive = torch.zeros_like(nothing, dtype=torch.bool).scatter(1, self.index, True)
-        return StageRecord(name, grid, nothing.scatter(1, before, score), alive)
+        return StageRecord(f"block {number}", grid, nothing.scatter(1, before, score), mark(self.index, nothing.shape[1]))

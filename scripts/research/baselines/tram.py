@@ -47,7 +47,7 @@ class TRAM(TokenMethod):
             if number in self.within:
                 before, chosen = buffer.index, top(score, math.ceil(self.keep * score.shape[1]))
                 buffer.keep(chosen)
-                stages.append(buffer.record(f"block {number}", inputs.grid, score, before))
+                stages.append(buffer.record(number, inputs.grid, score, before))
                 score = score.gather(1, chosen)
             buffer.tokens = mlp_residual(block, buffer.tokens)
             if number in SKIPS:

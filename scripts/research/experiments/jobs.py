@@ -14,6 +14,7 @@ from prato.models.checkpoint import ModelSpec, load_model
 from prato.prompts.batch import PromptBatch
 from prato.runtime.devices import find_device
 from prato.runtime.flops import count_flops
+from scripts.common.devices import device_name
 from scripts.common.results import Row, delete_rows, read_rows, replace_rows
 from scripts.research.datasets.base import ExperimentError
 from scripts.research.experiments.data import ExperimentData
@@ -174,7 +175,7 @@ def run(job: Job, places: Places, data: ExperimentData, device: str, made_by: Ma
         network, spec.pruning_plan(), cases, where, first_tokens, lambda done, total: on_progress("measuring", done / total, None)
     )
     write_pictures(places.models / f"{job.name}.npz", pictures)
-    made = {"threads": threads, "seed": experiment.seed, "device": device, **made_by}
+    made = {"threads": threads, "seed": experiment.seed, "device": device_name(where), **made_by}
     described = experiment.model_dump(mode="json", exclude_none=True, exclude={"seed"})
     if experiment.plan:
         described["plan"] = experiment.plan  # with what is None in it: that may be another value than the default
@@ -187,7 +188,7 @@ def run(job: Job, places: Places, data: ExperimentData, device: str, made_by: Ma
     }
     return Result(
         {"experiment": job.row, **described, **counts, **made},
-        [{"experiment": job.row, **row, "seed": experiment.seed, "device": device, "commit": made_by["commit"]} for row in rows],
+        [{"experiment": job.row, **row, "seed": experiment.seed, "device": made["device"], "commit": made_by["commit"]} for row in rows],
     )
 
 

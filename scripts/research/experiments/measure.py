@@ -20,6 +20,7 @@ from prato.prompts.box import BoxPrompt
 from prato.pruning.plan import PruningPlan
 from prato.pruning.record import PrunedOutput
 from prato.runtime.flops import count_flops
+from scripts.common.devices import wait_for
 from scripts.research.datasets.base import EvalCase
 from scripts.research.experiments.query_weights import QueryWeights
 
@@ -93,8 +94,7 @@ def _run(network: Any, plan: PruningPlan | None, image: Tensor, box: np.ndarray,
     prompts = PromptBatch.of(BoxPrompt, [[box.tolist()]] * len(image), image.shape[2:])
     image = image.to(device).contiguous(memory_format=torch.channels_last)
     output, gflops = count_flops(lambda: network.segment(image, prompts, plan))
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    wait_for(device)
     return output, gflops
 
 

@@ -16,6 +16,7 @@ from prato.data.atomic import make_folder, write_bytes
 from prato.models.checkpoint import ModelSpec, load_model, read_spec, save_model
 from prato.training.losses import PratoLoss
 from prato.training.trainer import Budget, Progress, Settings, Trainer
+from scripts.common.devices import device_name
 from scripts.research.baselines.loss import BaselineLoss
 from scripts.research.baselines.method import TokenMethod
 from scripts.research.datasets.base import ExperimentError
@@ -118,7 +119,7 @@ def train_experiment(
     make_folder(files.model.parent)
     trainer.fit(samples, amount, after_step, files.state, _SAVE_EVERY_S)
     spent = {"steps": trainer.step, "minutes": round(trainer.seconds / 60, 2), "batch": budget.batch}
-    training = {**run, "spent": spent, "loss_curve": curve.points, "device": str(device), **made_by}
+    training = {**run, "spent": spent, "loss_curve": curve.points, "device": device_name(device), **made_by}
     spec = spec.model_copy(update={"training": training})
     save_model(files.model, trainer.averaged, spec)
     for left in (files.state, files.curve):

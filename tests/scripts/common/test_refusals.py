@@ -71,6 +71,18 @@ def test_a_folder_without_acdc_is_refused(script, tmp_path: Path, monkeypatch: p
     assert not [*tmp_path.iterdir()]
 
 
+@pytest.mark.parametrize(
+    ("script", "bad", "others"),
+    [(train_clicks, "--out", []), (pack_stacks, "--out", []), (deepedit_clicks, "--weights", ["--bank", "--out"])],
+    ids=["train_clicks", "pack_stacks", "deepedit_clicks"],
+)
+def test_what_cannot_be_written_is_refused_before_hours_go_into_it(script, bad: str, others: list[str], tmp_path: Path) -> None:
+    (tmp_path / "note").write_text("mine")
+    written = [word for name in others for word in (name, tmp_path / name.strip("-"))]
+    done = run_script(script.main, "--studies", tmp_path, *written, bad, tmp_path / "note" / "made")
+    assert done.exit_code == 2 and f"{tmp_path / 'note' / 'made'} cannot be written" in done.output.splitlines()[-1]
+
+
 @pytest.mark.parametrize("is_folder", [True, False])
 def test_what_is_no_table_is_refused_before_anything_is_measured(is_folder: bool, tmp_path: Path, monkeypatch, capsys) -> None:
     out = tmp_path / "out"

@@ -18,7 +18,8 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     small_unetr(monkeypatch)
     best = {"method": "prato", "sees_box": "in a window", "plan": PLAN, "image": 128}
     given = {"out": "recipe.csv", "splits": "r", "models": "m", "matrix": "matrix.yaml"}
-    write_matrix(tmp_path / "matrix.yaml", {"table4/best": best})
+    dense = {"method": "dense", "sees_box": "not at all", "image": 128}
+    write_matrix(tmp_path / "matrix.yaml", {"table4/best": best, "table4/dense": dense})
     return ["--data", f"isic={make_blobs(tmp_path / 'isic', 10)}", *(f"--{key}={tmp_path / name}" for key, name in given.items())]
 
 
@@ -49,6 +50,13 @@ def test_all_ways_on_the_validation_side(places: list[str], tmp_path: Path, monk
     assert models == {path: path.stat().st_mtime_ns for path in models}
 
 
-def test_a_name_that_is_no_experiment_is_refused(places: list[str]) -> None:
-    code, said = run("table4/none", *places)
-    assert code == 2 and "table4/none is not an experiment such as table4/best_isic." in said
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("none", "table4/none is not an experiment such as table4/best_isic."),
+        ("dense_isic", "table4/dense_isic has no pruning plan to change"),
+    ],
+)
+def test_what_cannot_be_trained_in_several_ways_is_refused(name: str, words: str, places: list[str]) -> None:
+    code, said = run(f"table4/{name}", *places)
+    assert code == 2 and words in said

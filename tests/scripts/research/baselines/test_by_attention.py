@@ -6,8 +6,9 @@ from monai.networks.blocks import TransformerBlock
 
 from scripts.research.baselines.dtop import leaving
 from scripts.research.baselines.evo_vit import class_attention, slow_fast
+from scripts.research.baselines.merged_tokens import merge
 from scripts.research.baselines.method import EarlyLogits
-from scripts.research.baselines.tome import match, merge
+from scripts.research.baselines.tome import match
 from scripts.research.baselines.tram import centrality
 from tests.scripts.research.baselines.small import discs, host
 

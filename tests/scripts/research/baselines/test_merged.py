@@ -40,6 +40,16 @@ def test_algm_merges_what_the_image_lets_it():
     assert kept["noise"][1] < kept["noise"][0]
 
 
+@torch.no_grad()
+def test_algm_compares_tokens_and_not_their_keys():
+    network, image = host("algm"), torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    kept = network.segment(image).stages[1].alive.sum()
+    attention = network.vit.blocks[4].attn
+    attention.out_proj.weight.zero_()  # so that keys are of no consequence for the tokens
+    attention.qkv.weight[24:48] = 0.0
+    assert abs(network.segment(image).stages[1].alive.sum() - kept) <= 1  # where all keys are alike, every pair of them is
+
+
 def test_cts_shares_what_its_policy_says_and_learns_it_from_the_labels():
     label = torch.zeros(1, 8, 8, dtype=torch.int64)
     label[0, 5, 5] = 2
