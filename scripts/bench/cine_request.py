@@ -21,6 +21,7 @@ from prato.data.cine import read_cine, write_cine
 from prato.data.nifti import write_volume
 from prato.data.phantom_beat import make_beat
 from prato.models.registry import DEFAULT_MODEL
+from prato.runtime.devices import default_device, device_name
 from scripts.bench.server_memory import mib, watch_height
 from scripts.common.demo_client import DemoServer, copy_app
 from scripts.common.provenance import origin
@@ -64,8 +65,7 @@ def main(
                     rows.append({"hearts": "real" if cine else "generated", **row})
                 if large:
                     rows.append(_weigh(server, name))
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-    made = {"threads": torch.get_num_threads(), "seed": _SEED, **origin(device)}
+    made = {"threads": torch.get_num_threads(), "seed": _SEED, **origin(device_name(default_device()))}
     replace_rows(out, [{**row, **made} for row in rows], ("model", "hearts", "request", "device", "threads"))
     for row in rows:
         typer.echo(", ".join(f"{name} {value}" for name, value in row.items()))

@@ -19,6 +19,7 @@ import typer
 
 from prato.data.studies import find_labelled_studies
 from prato.models.registry import DEFAULT_MODEL
+from prato.runtime.devices import default_device, device_name
 from prato.runtime.precision import is_bfloat16_fast
 from scripts.common.demo_client import DemoServer, copy_app
 from scripts.common.provenance import origin
@@ -56,8 +57,7 @@ def main(
             server.await_costs()
             asked = {"max_steps": 120, "max_epochs": 10_000, "seed": _SEED}
             row = {"model": model, "studies": len(chosen), "round": 1, **_measure_round(server, model, asked)}
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-    row |= {"precision": _precision(), "threads": torch.get_num_threads(), "seed": _SEED, **origin(device)}
+    row |= {"precision": _precision(), "threads": torch.get_num_threads(), "seed": _SEED, **origin(device_name(default_device()))}
     replace_rows(out, [row], ("model", "studies", "round", "threads", "seed", "device"))
     typer.echo(", ".join(f"{name} {value}" for name, value in row.items()))
 
@@ -79,8 +79,7 @@ def _cpu_seconds(pid: int) -> float:
 
 def _precision() -> str:
     """What a round computes in on this machine."""
-    where = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return "bfloat16" if is_bfloat16_fast(where) else "float32"
+    return "bfloat16" if is_bfloat16_fast(torch.device(default_device())) else "float32"
 
 
 if __name__ == "__main__":

@@ -13,13 +13,13 @@ from typing import Annotated, Any
 
 import numpy as np
 import psutil
-import torch
 import typer
 from scipy import ndimage
 
 from prato.data.nifti import Volume, read_volume, write_volume
 from prato.data.studies import find_labelled_studies
 from prato.models.registry import DEFAULT_MODEL
+from prato.runtime.devices import default_device, device_name
 from scripts.common.demo_client import DemoServer, copy_app
 from scripts.common.paths import MODELS
 from scripts.common.provenance import origin
@@ -50,8 +50,7 @@ def main(
         with DemoServer(copy_app(Path(folder) / "app"), served, Path(folder) / "server.log") as server:
             server.await_costs()
             rows = list(_measure(server))
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-    made = {"threads": psutil.cpu_count(), **origin(device)}
+    made = {"threads": psutil.cpu_count(), **origin(device_name(default_device()))}
     replace_rows(out, [{**row, **made} for row in rows], ("request", "device"))
     for row in rows:
         typer.echo(", ".join(f"{name} {value}" for name, value in row.items()))

@@ -17,6 +17,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from prato.inference.cuda_graphs import CudaGraphRunner
 from prato.models.checkpoint import channels_last
+from prato.runtime.devices import synchronise
 from prato.runtime.flops import count_flops
 
 #: Ends the names of ways that are CUDA graphs: these are compared with the dense call that is one, too.
@@ -82,11 +83,11 @@ def _quartiles(taken: list[float]) -> dict[str, float]:
 
 
 def _peak_mib(call: Callable[[], Any], device: torch.device) -> float:
-    torch.cuda.synchronize(device)
+    synchronise(device)
     before = torch.cuda.memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
     call()
-    torch.cuda.synchronize(device)
+    synchronise(device)
     return round((torch.cuda.max_memory_allocated(device) - before) / 2**20, 2)
 
 
@@ -106,12 +107,10 @@ def fold_norms(network: Any) -> Any:
 
 def time_call(call: Callable[[], Any], device: torch.device) -> tuple[float, float]:
     """Milliseconds that ``call`` takes, and those that the processor works for it."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    synchronise(device)
     start, before = time.perf_counter(), time.process_time()
     call()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    synchronise(device)
     return 1000 * (time.perf_counter() - start), 1000 * (time.process_time() - before)
 
 

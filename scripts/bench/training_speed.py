@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from prato.models.registry import build_model
+from prato.runtime.devices import default_device, device_name, synchronise
 from prato.training.slice_bank import load_packed
 from prato.training.stack_trainer import Recipe, StackTrainer, segmentation_loss
 from scripts.common.arguments import HelpFormatter, positive_int, refused_in_one_sentence, table_file
@@ -44,7 +45,7 @@ def main() -> None:
     parser.add_argument("--steps", type=positive_int, default=10, help="steps per round")
     parser.add_argument("--commit", help="commit that the rows name, where there is no checkout")
     given = parser.parse_args()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(default_device())
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")
     with refused_in_one_sentence(parser):
@@ -76,8 +77,7 @@ def main() -> None:
                 rows.append(row)
                 print(json.dumps(row), flush=True)
             del trainers
-    name = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
-    made = {"torch": torch.__version__, **origin(name, given.commit)}
+    made = {"torch": torch.__version__, **origin(device_name(device), given.commit)}
     replace_rows(given.out, [{**row, **made} for row in rows], ("network", "way", "slices a step", "device"))
 
 
@@ -89,12 +89,6 @@ def speed(trainer: StackTrainer, steps: int) -> float:
         trainer.take_step()
     synchronise(trainer.device)
     return steps * trainer.recipe.slices / (time.perf_counter() - start)
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait for the device."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def shares(trainer: StackTrainer) -> dict[str, float]:

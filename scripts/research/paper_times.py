@@ -22,7 +22,7 @@ from prato.models.checkpoint import channels_last
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import BoxPrompt
 from prato.pruning.plan import PruningPlan
-from prato.runtime.devices import find_device
+from prato.runtime.devices import device_name, find_device
 from scripts.common.paths import ROOT
 from scripts.common.provenance import origin
 from scripts.common.refusals import refuses_in_one_sentence
@@ -73,7 +73,7 @@ def main(
         shift = number * len(names) // rounds
         for name in tqdm(names[shift:] + names[:shift], unit="row", leave=False):
             found[name].append(_time(rows[name], on)[0])
-    made = {"threads": threads, **origin(torch.cuda.get_device_name(on) if on.type == "cuda" else "cpu")}
+    made = {"threads": threads, **origin(device_name(on))}
     replace_rows(
         results / "times.csv",
         [

@@ -23,6 +23,7 @@ from prato.models.overview_region import ChosenRegion, computed_region
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import Box, BoxPrompt
 from prato.pruning.plan import PruningPlan
+from prato.runtime.devices import synchronise
 from prato.runtime.region import Region
 from prato.runtime.region_decode import RegionFeatures
 from scripts.research.stacks import IMAGE_STEP, Stack
@@ -196,16 +197,12 @@ class Clock:
     def __init__(self, device: torch.device) -> None:
         self.device, self.ms = device, dict[str, float]()
         self._now = time.thread_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
-        self._wait()
+        synchronise(self.device)
         self._at = self._now()
 
     def stop(self, part: str) -> None:
         """What has passed since the last stop was ``part``."""
-        self._wait()
+        synchronise(self.device)
         now = self._now()
         self.ms[part] = self.ms.get(part, 0.0) + 1000 * (now - self._at)
         self._at = now
-
-    def _wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)

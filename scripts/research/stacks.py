@@ -21,7 +21,7 @@ from prato.evaluation.metrics import structure_dice
 from prato.models import overview_swin_unetr, overview_unet  # noqa: F401 - register networks
 from prato.models.registry import build_model
 from prato.prompts.box import Box
-from prato.runtime.devices import find_device
+from prato.runtime.devices import default_device, device_name, find_device
 from prato.runtime.region import Region
 from prato.training.slice_bank import SliceBank, load_packed
 from scripts.common.arguments import positive_int, read_sides, table_file
@@ -120,7 +120,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=table_file, required=True, help="CSV file; rows of other trainings and devices stay")
     parser.add_argument("--volumes", type=positive_int, help="maximum number of volumes, evenly chosen")
     parser.add_argument("--threads", type=positive_int, default=1, help="CPU threads")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="what the network runs on")
+    parser.add_argument("--device", default=default_device(), help="what the network runs on")
     parser.add_argument("--commit", help="commit that the rows name, where there is no checkout")
 
 
@@ -133,6 +133,5 @@ def begin(given: argparse.Namespace) -> tuple[list[Stack], torch.device, Row]:
     torch.set_num_threads(given.threads)
     device = find_device(given.device)
     bank = load_packed(given.packed, device, read_sides(given.split, ["validation"])["validation"])
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    made: Row = {"threads": given.threads, **origin(name, given.commit)}
+    made: Row = {"threads": given.threads, **origin(device_name(device), given.commit)}
     return choose_evenly(load_stacks(bank), given.volumes), device, made
