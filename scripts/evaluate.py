@@ -18,8 +18,7 @@ from prato.inference.predictor import Predictor
 from prato.labelling.trusted import find_trusted_phases
 from prato.models.registry import DEFAULT_MODEL
 from prato.pruning.plan import PRUNE_CHOICES
-from prato.runtime.devices import find_device
-from scripts.common.devices import default_device, device_name
+from prato.runtime.devices import default_device, device_name
 from scripts.common.model_files import locator_file, model_file, model_name
 from scripts.common.provenance import origin
 from scripts.common.refusals import checked_table, refuses_in_one_sentence
@@ -48,7 +47,7 @@ def main(
     if prune and prune not in PRUNE_CHOICES:
         raise ValueError(f"--prune must be one of {', '.join(PRUNE_CHOICES)}, not {prune}.")
     path = model_file(model)
-    where = find_device(device or default_device())
+    where = device or default_device()
     predictor = Predictor.from_files(path, locator_file(), where)
     if prune and predictor.plan is None:
         raise ValueError(f"--prune is not for {model}: it was trained without pruning and has no plan, so leave --prune out.")

@@ -23,11 +23,10 @@ from prato.models.registry import WINDOW
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import BoxPrompt
 from prato.pruning.plan import PruningPlan
-from prato.runtime.devices import find_device
+from prato.runtime.devices import device_name, find_device
 from scripts.bench.peers import peer_rows
 from scripts.bench.timing import fold_norms, make_calls, time_interleaved, time_shares, with_dtype
 from scripts.bench.volumes import volume_rows
-from scripts.common.devices import device_name
 from scripts.common.model_files import model_file
 from scripts.common.provenance import origin
 from scripts.common.results import replace_rows

@@ -19,9 +19,9 @@ from prato.data.nifti import read_volume, write_volume
 from prato.data.studies import StudyFile, find_labelled_studies
 from prato.models.registry import DEFAULT_MODEL
 from prato.prompts.box import Box
+from prato.runtime.devices import device_name
 from scripts.bench.cines import Cine, write_cines
 from scripts.common.demo_client import DemoServer, copy_app
-from scripts.common.devices import device_name
 from scripts.common.provenance import origin
 from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import replace_rows

@@ -21,9 +21,9 @@ from prato.data.cine import read_cine, write_cine
 from prato.data.nifti import write_volume
 from prato.data.phantom_beat import make_beat
 from prato.models.registry import DEFAULT_MODEL
+from prato.runtime.devices import default_device, device_name
 from scripts.bench.server_memory import mib, watch_height
 from scripts.common.demo_client import DemoServer, copy_app
-from scripts.common.devices import default_device, device_name
 from scripts.common.provenance import origin
 from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import replace_rows

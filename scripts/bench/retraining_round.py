@@ -19,9 +19,9 @@ import typer
 
 from prato.data.studies import find_labelled_studies
 from prato.models.registry import DEFAULT_MODEL
+from prato.runtime.devices import default_device, device_name
 from prato.runtime.precision import is_bfloat16_fast
 from scripts.common.demo_client import DemoServer, copy_app
-from scripts.common.devices import default_device, device_name
 from scripts.common.provenance import origin
 from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import replace_rows
@@ -79,7 +79,7 @@ def _cpu_seconds(pid: int) -> float:
 
 def _precision() -> str:
     """What a round computes in on this machine."""
-    return "bfloat16" if is_bfloat16_fast(default_device()) else "float32"
+    return "bfloat16" if is_bfloat16_fast(torch.device(default_device())) else "float32"
 
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ from scipy import ndimage
 from prato.data.nifti import Volume, read_volume, write_volume
 from prato.data.studies import find_labelled_studies
 from prato.models.registry import DEFAULT_MODEL
+from prato.runtime.devices import default_device, device_name
 from scripts.common.demo_client import DemoServer, copy_app
-from scripts.common.devices import default_device, device_name
 from scripts.common.paths import MODELS
 from scripts.common.provenance import origin
 from scripts.common.refusals import checked_table, refuses_in_one_sentence

@@ -17,8 +17,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from prato.inference.cuda_graphs import CudaGraphRunner
 from prato.models.checkpoint import channels_last
+from prato.runtime.devices import synchronise
 from prato.runtime.flops import count_flops
-from scripts.common.devices import wait_for
 
 #: Ends the names of ways that are CUDA graphs: these are compared with the dense call that is one, too.
 CAPTURED = ", captured"
@@ -83,11 +83,11 @@ def _quartiles(taken: list[float]) -> dict[str, float]:
 
 
 def _peak_mib(call: Callable[[], Any], device: torch.device) -> float:
-    wait_for(device)
+    synchronise(device)
     before = torch.cuda.memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
     call()
-    wait_for(device)
+    synchronise(device)
     return round((torch.cuda.max_memory_allocated(device) - before) / 2**20, 2)
 
 
@@ -107,10 +107,10 @@ def fold_norms(network: Any) -> Any:
 
 def time_call(call: Callable[[], Any], device: torch.device) -> tuple[float, float]:
     """Milliseconds that ``call`` takes, and those that the processor works for it."""
-    wait_for(device)
+    synchronise(device)
     start, before = time.perf_counter(), time.process_time()
     call()
-    wait_for(device)
+    synchronise(device)
     return 1000 * (time.perf_counter() - start), 1000 * (time.process_time() - before)
 
 

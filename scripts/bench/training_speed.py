@@ -19,10 +19,10 @@ from typing import Any
 import torch
 
 from prato.models.registry import build_model
+from prato.runtime.devices import default_device, device_name, synchronise
 from prato.training.slice_bank import load_packed
 from prato.training.stack_trainer import Recipe, StackTrainer, segmentation_loss
 from scripts.common.arguments import HelpFormatter, positive_int, refused_in_one_sentence, table_file
-from scripts.common.devices import default_device, device_name, wait_for
 from scripts.common.provenance import origin
 from scripts.common.results import replace_rows
 from scripts.research.train_queue import QUEUE, entries
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--steps", type=positive_int, default=10, help="steps per round")
     parser.add_argument("--commit", help="commit that the rows name, where there is no checkout")
     given = parser.parse_args()
-    device = default_device()
+    device = torch.device(default_device())
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")
     with refused_in_one_sentence(parser):
@@ -85,11 +85,11 @@ def main() -> None:
 
 def speed(trainer: StackTrainer, steps: int) -> float:
     """Slices a second over so many further steps."""
-    wait_for(trainer.device)
+    synchronise(trainer.device)
     start = time.perf_counter()
     for _ in range(steps):
         trainer.take_step()
-    wait_for(trainer.device)
+    synchronise(trainer.device)
     return steps * trainer.recipe.slices / (time.perf_counter() - start)
 
 
@@ -98,10 +98,10 @@ def shares(trainer: StackTrainer) -> dict[str, float]:
     device, spent = trainer.device, dict.fromkeys(("data", "forward", "backward", "optimiser"), 0.0)
 
     def timed(part: str, call: Callable[[], Any]) -> Any:
-        wait_for(device)
+        synchronise(device)
         start = time.perf_counter()
         result = call()
-        wait_for(device)
+        synchronise(device)
         spent[part] += time.perf_counter() - start
         return result
 

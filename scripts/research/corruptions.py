@@ -25,9 +25,8 @@ from prato.evaluation.box_conditions import BoxCondition, seeded_rng
 from prato.evaluation.evaluate import evaluate_volume
 from prato.inference.predictor import Predictor
 from prato.models.registry import DEFAULT_MODEL
-from prato.runtime.devices import find_device
+from prato.runtime.devices import default_device, device_name, find_device
 from scripts.common.arguments import HelpFormatter, positive_int, refused_in_one_sentence, table_file
-from scripts.common.devices import default_device, device_name
 from scripts.common.labelled import require_labelled_studies
 from scripts.common.model_files import locator_file, model_file, model_name
 from scripts.common.provenance import origin
@@ -159,7 +158,7 @@ def main() -> None:
     parser.add_argument("--corruption", nargs="*", choices=every, default=every, help="which of them; clean is the image as it is")
     parser.add_argument("--box", nargs="*", choices=[box.value for box in BoxCondition], default=["tight", "none"], help="box conditions")
     parser.add_argument("--patients", type=positive_int, help="maximum number of patients")
-    parser.add_argument("--device", default=str(default_device()), help="what the network runs on")
+    parser.add_argument("--device", default=default_device(), help="what the network runs on")
     parser.add_argument("--threads", type=positive_int, default=1, help="CPU threads")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)

@@ -22,8 +22,7 @@ from prato.models.checkpoint import channels_last
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import BoxPrompt
 from prato.pruning.plan import PruningPlan
-from prato.runtime.devices import find_device
-from scripts.common.devices import device_name
+from prato.runtime.devices import device_name, find_device
 from scripts.common.paths import ROOT
 from scripts.common.provenance import origin
 from scripts.common.refusals import refuses_in_one_sentence

@@ -23,9 +23,9 @@ from prato.models.overview_region import ChosenRegion, computed_region
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import Box, BoxPrompt
 from prato.pruning.plan import PruningPlan
+from prato.runtime.devices import synchronise
 from prato.runtime.region import Region
 from prato.runtime.region_decode import RegionFeatures
-from scripts.common.devices import wait_for
 from scripts.research.stacks import IMAGE_STEP, Stack
 
 #: Pixels of context round a box: 36 mm.
@@ -202,12 +202,12 @@ class Clock:
     def __init__(self, device: torch.device) -> None:
         self.device, self.ms = device, dict[str, float]()
         self._now = time.thread_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
-        wait_for(device)
+        synchronise(self.device)
         self._at = self._now()
 
     def stop(self, part: str) -> None:
         """What has passed since the last stop was ``part``."""
-        wait_for(self.device)
+        synchronise(self.device)
         now = self._now()
         self.ms[part] = self.ms.get(part, 0.0) + 1000 * (now - self._at)
         self._at = now

@@ -21,11 +21,10 @@ from prato.evaluation.metrics import structure_dice
 from prato.models import overview_swin_unetr, overview_unet  # noqa: F401 - register networks
 from prato.models.registry import build_model
 from prato.prompts.box import Box
-from prato.runtime.devices import find_device
+from prato.runtime.devices import default_device, device_name, find_device
 from prato.runtime.region import Region
 from prato.training.slice_bank import SliceBank, load_packed
 from scripts.common.arguments import positive_int, read_sides, table_file
-from scripts.common.devices import default_device, device_name
 from scripts.common.provenance import origin
 from scripts.common.results import Row
 from scripts.research.queue_weights import read_weights
@@ -121,7 +120,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=table_file, required=True, help="CSV file; rows of other trainings and devices stay")
     parser.add_argument("--volumes", type=positive_int, help="maximum number of volumes, evenly chosen")
     parser.add_argument("--threads", type=positive_int, default=1, help="CPU threads")
-    parser.add_argument("--device", default=str(default_device()), help="what the network runs on")
+    parser.add_argument("--device", default=default_device(), help="what the network runs on")
     parser.add_argument("--commit", help="commit that the rows name, where there is no checkout")
 
 

@@ -25,6 +25,7 @@ from typing import Any
 import torch
 import yaml
 
+from prato.runtime.devices import default_device
 from prato.training.slice_bank import SliceBank, load_packed
 from prato.training.stack_trainer import Recipe, StackTrainer
 from scripts.common.arguments import HelpFormatter, positive_float, positive_int, read_sides, refused_in_one_sentence
@@ -91,7 +92,7 @@ def main() -> None:
     parser.add_argument("--stacks", type=positive_int, help="stacks per step instead of the queue's")
     given = parser.parse_args()
     deadline = time.monotonic() + 60 * given.minutes
-    device = torch.device("cuda" if torch.cuda.is_available() and given.parallel == 1 else "cpu")
+    device = torch.device(default_device() if given.parallel == 1 else "cpu")
     with refused_in_one_sentence(parser):
         check_writable(given.out, is_folder=True)
         wanted = choose(entries(given.queue), given.data, given.only)

@@ -12,9 +12,8 @@ import torch
 
 from prato.models.checkpoint import ModelSpec, load_model
 from prato.prompts.batch import PromptBatch
-from prato.runtime.devices import find_device
+from prato.runtime.devices import device_name, find_device
 from prato.runtime.flops import count_flops
-from scripts.common.devices import device_name
 from scripts.common.results import Row, delete_rows, read_rows, replace_rows
 from scripts.research.datasets.base import ExperimentError
 from scripts.research.experiments.data import ExperimentData

@@ -19,8 +19,8 @@ from prato.prompts.batch import PromptBatch
 from prato.prompts.box import BoxPrompt
 from prato.pruning.plan import PruningPlan
 from prato.pruning.record import PrunedOutput
+from prato.runtime.devices import synchronise
 from prato.runtime.flops import count_flops
-from scripts.common.devices import wait_for
 from scripts.research.datasets.base import EvalCase
 from scripts.research.experiments.query_weights import QueryWeights
 
@@ -94,7 +94,7 @@ def _run(network: Any, plan: PruningPlan | None, image: Tensor, box: np.ndarray,
     prompts = PromptBatch.of(BoxPrompt, [[box.tolist()]] * len(image), image.shape[2:])
     image = image.to(device).contiguous(memory_format=torch.channels_last)
     output, gflops = count_flops(lambda: network.segment(image, prompts, plan))
-    wait_for(device)
+    synchronise(device)
     return output, gflops
 
 

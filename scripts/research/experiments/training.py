@@ -14,9 +14,9 @@ from torch.utils.data import Dataset
 
 from prato.data.atomic import make_folder, write_bytes
 from prato.models.checkpoint import ModelSpec, load_model, read_spec, save_model
+from prato.runtime.devices import device_name
 from prato.training.losses import PratoLoss
 from prato.training.trainer import Budget, Progress, Settings, Trainer
-from scripts.common.devices import device_name
 from scripts.research.baselines.loss import BaselineLoss
 from scripts.research.baselines.method import TokenMethod
 from scripts.research.datasets.base import ExperimentError

@@ -8,6 +8,7 @@ from monai.networks.nets import UNETR, SwinUNETR
 from torch import nn
 
 from prato.models import segformer, swin_unetr, transunet, unetr
+from prato.models.convert_state_dict import convert_state_dict
 from prato.models.segformer import PratoSegFormer, SegFormer
 from prato.models.swin_unetr import PratoSwinUNETR
 from prato.models.transunet import PratoTransUNet, TransUNet
@@ -200,16 +201,15 @@ def test_a_plan_for_a_block_without_projections_is_refused(case):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("size", [64, 80])
 @pytest.mark.parametrize("plan", [None, unetr.DEFAULT_PLAN], ids=["dense", "pruned"])
-def test_unetr_sees_a_smaller_image_as_the_middle_of_its_own(plan):
-    """The same weights built for the small image, with the middle of the position embedding, give the same numbers."""
+def test_unetr_sees_a_smaller_image_as_the_middle_of_its_own(plan, size):
+    """The same weights converted for the small image, with the middle of the position embedding, give the same numbers."""
     torch.manual_seed(0)
     arguments = {"in_channels": 1, "out_channels": 4, "spatial_dims": 2, **SMALL_UNETR}
-    large, small = (PratoUNETR(img_size=size, **arguments).eval() for size in (128, 64))
-    state, key = large.state_dict(), "vit.patch_embedding.position_embeddings"
-    state[key] = state[key].unflatten(1, (8, 8))[:, 2:6, 2:6].flatten(1, 2)
-    small.load_state_dict(state)
-    image, prompts = torch.randn(2, 1, 64, 64), PromptBatch.of(BoxPrompt, [[((10, 12), (40, 50))], []], (64, 64))
+    large, small = (PratoUNETR(img_size=edge, **arguments).eval() for edge in (128, size))
+    small.load_state_dict(convert_state_dict(large.state_dict(), small))
+    image, prompts = torch.randn(2, 1, size, size), PromptBatch.of(BoxPrompt, [[((10, 12), (40, 50))], []], (size, size))
     torch.testing.assert_close(large(image, prompts, plan), small(image, prompts, plan), atol=1e-6, rtol=0)
 
 

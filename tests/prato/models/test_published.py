@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
+from prato.models.convert_state_dict import convert_state_dict
 from prato.models.pretrained import PretrainedError, load_hybrid, load_mix_transformer
 from prato.models.segformer import B0, B2, SegFormer
 from prato.models.transunet import TransUNet
@@ -151,12 +152,11 @@ def test_an_image_that_does_not_fit_is_refused(network, size, sentence):
 
 
 @torch.no_grad()
-def test_transunet_sees_a_smaller_image_as_the_middle_of_its_own():
+@pytest.mark.parametrize("edge", [64, 80])
+def test_transunet_sees_a_smaller_image_as_the_middle_of_its_own(edge):
     torch.manual_seed(0)
     shape = {"hidden_size": 24, "mlp_dim": 48, "num_heads": 2, "num_layers": 2, "width": 8, "units": (1, 1, 1), "decoder": (8, 8, 8, 4)}
-    large, small = (TransUNet(1, 4, size, **shape).eval() for size in (128, 64))
-    state, key = large.state_dict(), "vit.patch_embedding.position_embeddings"
-    state[key] = state[key].unflatten(1, (8, 8))[:, 2:6, 2:6].flatten(1, 2)
-    small.load_state_dict(state)
-    image = torch.randn(1, 1, 64, 64)
+    large, small = (TransUNet(1, 4, size, **shape).eval() for size in (128, edge))
+    small.load_state_dict(convert_state_dict(large.state_dict(), small))
+    image = torch.randn(1, 1, edge, edge)
     torch.testing.assert_close(large(image), small(image), atol=1e-6, rtol=0)

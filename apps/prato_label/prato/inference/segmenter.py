@@ -28,6 +28,7 @@ from prato.prompts.box import Box, BoxPrompt
 from prato.pruning.plan import PruningPlan, requested_plan
 from prato.pruning.record import PrunedOutput
 from prato.runtime.batch_runner import BatchRunner, minibatches
+from prato.runtime.devices import synchronise
 from prato.runtime.flops import estimate_flops
 
 
@@ -157,8 +158,7 @@ class Segmenter:
     def _run(self, slices: Tensor, embedding: ImageEmbedding, prompts: PromptBatch, plan: PruningPlan | None) -> PrunedOutput:
         """The rest of its work."""
         output: PrunedOutput = self._predicting.predict(slices, embedding, prompts, plan)
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        synchronise(self.device)
         return output
 
     def _mask(self, volume: Volume, window: Window, planes: list[int], logits: Tensor) -> np.ndarray:

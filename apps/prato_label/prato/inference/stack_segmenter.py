@@ -30,6 +30,7 @@ from prato.prompts.box import Box, BoxPrompt
 from prato.pruning.plan import requested_plan
 from prato.pruning.record import PrunedOutput, StageRecord
 from prato.runtime.batch_runner import BatchRunner
+from prato.runtime.devices import synchronise
 from prato.runtime.flops import count_flops, estimate_flops
 from prato.runtime.fused_conv_bn import fuse_batch_norms
 from prato.runtime.precision import inference
@@ -215,8 +216,7 @@ class StackSegmenter:
         """What one of the calls of the network's :meth:`OverviewNetwork.decode_parts` returns, in float32."""
         with inference(self.device):
             logits = decode()
-            if self.device.type == "cuda":
-                torch.cuda.synchronize(self.device)
+            synchronise(self.device)
             return torch.nan_to_num(logits.float(), nan=0.0)
 
     def _run(self, slices: Tensor, prompts: PromptBatch, prune: str | None) -> PrunedOutput:
@@ -225,8 +225,7 @@ class StackSegmenter:
             plan = requested_plan(self.plan, prune)
             slices = slices.to(self.device)
             output: PrunedOutput = self.network.predict(slices, self.network.encode_image(slices, plan), prompts, plan)
-            if self.device.type == "cuda":
-                torch.cuda.synchronize(self.device)
+            synchronise(self.device)
             return output
 
     def _write(self, image: ImageStack, planes: list[int], logits: RegionFeatures, stages: tuple[StageRecord, ...], tally: Tally) -> None:

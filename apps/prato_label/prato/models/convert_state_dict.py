@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prato.models.net2net import is_half_of, widen
+from prato.models.vit_encoder import middle_positions
 
 _POSITIONS = "vit.patch_embedding.position_embeddings"
 
@@ -31,6 +32,8 @@ def convert_state_dict(state: dict[str, Tensor], network: nn.Module) -> dict[str
 def _resize_positions(positions: Tensor, tokens: int) -> Tensor:
     """Square 2D position embeddings (1, Z, C) on a square grid of ``tokens``."""
     old, new = round(positions.shape[1] ** 0.5), round(tokens**0.5)
+    if new <= old:
+        return middle_positions(positions, (old, old), (new, new)).contiguous()
     before = (new - old) // 2
     grid = positions.transpose(1, 2).unflatten(2, (old, old))
     return F.pad(grid, (before, new - old - before) * 2, mode="replicate").flatten(2).transpose(1, 2).contiguous()

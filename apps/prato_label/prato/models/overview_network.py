@@ -58,7 +58,8 @@ class OverviewNetwork(PrunableNetwork):
     A small transformer on tokens of 8 pixels, the overview, looks at the whole stack once. Its relevance (arXiv 2506.16369, eqs. 2-5),
     against the prompt and a query that has learned what hearts look like, says which tokens go on to the rest of the network: the smallest
     region that holds those of all slices. There, features of 8 pixels are told what the overview knows of them and where the box lies.
-    What is added is zero-initialised where it enters. From these features to pixels, each slice is decoded round its own tokens alone.
+    What is added is zero-initialised where it enters. From these features to pixels, slices are decoded a few at a time, round the
+    tokens of these alone.
 
     A network is such a class with :meth:`_encode_windows`, :meth:`_decode_tokens` and :meth:`_decode_pixels`; it calls
     :meth:`_add_overview` when it is built.
@@ -189,7 +190,8 @@ class OverviewNetwork(PrunableNetwork):
         Args:
             parts: emptied on the way, as those of many slices take memory.
             cells: of the regions, in pixels.
-            decoded: of each slice, its region's tokens that are decoded; surely background elsewhere. None for all of them.
+            decoded: of each slice, the tokens of its region to be decoded; slices that are decoded together share the smallest
+                rectangle round theirs, and are surely background elsewhere. None for all of them.
         """
         first = 0
         while parts:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from prato.models.base import EncoderOutput, ImageEmbedding, PrunableNetwork
 from prato.models.hybrid_resnet import HybridResNet
 from prato.models.registry import register_model
-from prato.models.vit_encoder import encode_blocks
+from prato.models.vit_encoder import embed_patches, encode_blocks
 from prato.pruning.plan import PruningPlan
 from prato.pruning.prompted_pruning import PromptedPruning
 from prato.pruning.relevance import relevance_by_stage
@@ -97,14 +97,12 @@ class TransUNet(nn.Module):
 
     def _embed(self, x_in: Tensor) -> tuple[list[Tensor], Tensor, tuple[int, ...]]:
         """Skip features, the finest first, tokens (B, Z, C) with their positions, and the grid that they lie on."""
-        size, embedding = tuple(x_in.shape[2:]), self.vit.patch_embedding
+        size = tuple(x_in.shape[2:])
         if any(s % _PATCH or s > most for s, most in zip(size, self.img_size)):
             raise ValueError(f"The image must have sides that are multiples of {_PATCH} and at most {self.img_size}, not {size}.")
         *levels, deepest = self.resnet(x_in)
         grid = tuple(s // _PATCH for s in size)
-        middle = (slice(None), *(slice((f - g) // 2, (f - g) // 2 + g) for f, g in zip(self.feat_size, grid)))
-        positions = embedding.position_embeddings.unflatten(1, self.feat_size)[middle].flatten(1, 2)
-        return levels, embedding.dropout(embedding.patch_embeddings(deepest).flatten(2).transpose(1, 2) + positions), grid
+        return levels, embed_patches(self.vit.patch_embedding, deepest, self.feat_size, grid), grid
 
     def _decode(self, levels: list[Tensor], last: Tensor, grid: tuple[int, ...], region: Region) -> Tensor:
         x: LazyFeature = apply_layers(self.bridge, from_tensor(last.unflatten(1, grid).movedim(-1, 1)), rim=1)

@@ -12,7 +12,7 @@ from torch import Tensor
 from prato.data.structures import NUM_CLASSES
 from prato.models.base import EncoderOutput, ImageEmbedding, PrunableNetwork, monai_norm
 from prato.models.registry import WINDOW, register_model
-from prato.models.vit_encoder import embed_blocks, encode_blocks
+from prato.models.vit_encoder import embed_blocks, embed_patches, encode_blocks
 from prato.prompts.batch import PromptBatch
 from prato.pruning.plan import PruningPlan
 from prato.pruning.prompted_pruning import PromptedPruning
@@ -103,12 +103,8 @@ class PratoUNETR(PrunableNetwork, UNETR):
 
     def _embed(self, x_in: Tensor) -> tuple[Tensor, tuple[int, ...]]:
         """Tokens (B, Z, C) with their positions, and the grid that they lie on."""
-        size, embedding = tuple(x_in.shape[2:]), self.vit.patch_embedding
+        size = tuple(x_in.shape[2:])
         if any(s % p or s > most for s, p, most in zip(size, self.patch_size, self.img_size)):
             raise ValueError(f"The image must have sides that are multiples of {self.patch_size} and at most {self.img_size}, not {size}.")
         grid = self._grid(size)
-        if grid == tuple(self.feat_size):
-            return embedding(x_in), grid
-        middle = (slice(None), *(slice((f - g) // 2, (f - g) // 2 + g) for f, g in zip(self.feat_size, grid)))
-        positions = embedding.position_embeddings.unflatten(1, tuple(self.feat_size))[middle].flatten(1, -2)
-        return embedding.dropout(embedding.patch_embeddings(x_in).flatten(2).transpose(-1, -2) + positions), grid
+        return embed_patches(self.vit.patch_embedding, x_in, self.feat_size, grid), grid

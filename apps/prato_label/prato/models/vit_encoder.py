@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,6 +11,23 @@ from prato.models.base import ImageEmbedding
 from prato.pruning.plan import PruningPlan
 from prato.pruning.prompted_pruning import PromptedPruning
 from prato.pruning.tokens import run_block
+
+
+def embed_patches(embedding: Any, x: Tensor, whole: Sequence[int], grid: tuple[int, ...]) -> Tensor:
+    """Tokens (B, Z, C) of ``x`` by MONAI's ``PatchEmbeddingBlock``, of convolutions: on a ``grid`` that is smaller than its ``whole`` one,
+    with the positions in the middle of that."""
+    if grid == tuple(whole):
+        found: Tensor = embedding(x)
+        return found
+    tokens = embedding.patch_embeddings(x).flatten(2).transpose(1, 2)
+    placed: Tensor = embedding.dropout(tokens + middle_positions(embedding.position_embeddings, whole, grid))
+    return placed
+
+
+def middle_positions(positions: Tensor, whole: Sequence[int], grid: Sequence[int]) -> Tensor:
+    """Of position embeddings (1, Z, C) on a grid of ``whole`` tokens those in its middle, on ``grid``."""
+    middle = (slice(None), *(slice((n - g) // 2, (n - g) // 2 + g) for n, g in zip(whole, grid)))
+    return positions.unflatten(1, tuple(whole))[middle].flatten(1, -2)
 
 
 def embed_blocks(blocks: nn.ModuleList, tokens: Tensor, plan: PruningPlan, skips: Collection[int] = ()) -> ImageEmbedding:

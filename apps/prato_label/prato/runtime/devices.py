@@ -1,8 +1,24 @@
-"""Where networks compute, by the names that command lines and callers give, and whether there was room."""
+"""Where networks compute, by the names that command lines and callers give; whether it is done there, and whether there was room."""
 
 from __future__ import annotations
 
 import torch
+
+
+def default_device() -> str:
+    """The device of those who name none: cuda where there is a GPU, else cpu."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def device_name(device: str | torch.device, cpu: str = "cpu") -> str:
+    """What tables call ``device``: a GPU by its name, else ``cpu``."""
+    return torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else cpu
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until a GPU has computed what it was given; calls on a CPU return no earlier."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def find_device(name: str | torch.device) -> torch.device:

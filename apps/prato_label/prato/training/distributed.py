@@ -2,6 +2,7 @@
 
 Each process runs its share of the batch. What a step draws from the batch as a whole is computed on the whole: the statistics of batch
 normalisation, and the loss (Dice and cross-entropy over all slices), to which every process contributes the gradient of its own slices.
+Dropout, and tokens that are ranked at random, each process draws for its own slices, and so not as one process would.
 """
 
 from __future__ import annotations

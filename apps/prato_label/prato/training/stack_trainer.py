@@ -89,7 +89,7 @@ class StackTrainer:
         run: what else distinguishes this run from others (JSON values by name); a state is resumed only by the run that stored it.
 
     Attributes:
-        step: steps done. seconds: spent training.
+        step: steps done. seconds: spent training, with reports and the writing of states: on a GPU steps are waited for there alone.
     """
 
     def __init__(

@@ -95,7 +95,8 @@ class Trainer:
 
     Args:
         run: what else distinguishes this run from others (JSON values by name); a state is resumed only by the run that stored it.
-        ranks: the processes that train together. Their number is not part of the run: the result is the same up to rounding.
+        ranks: the processes that train together. Their number is not part of the run: but for dropout, the result is the same up to
+            rounding.
         loss: of a network's output and its label; None for :class:`PratoLoss`.
 
     Raises:
