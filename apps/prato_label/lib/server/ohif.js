@@ -66,10 +66,12 @@ async function submit(segmentationId, { commandsManager, extensionManager, servi
   const request = new XMLHttpRequest();
   const told = { title: 'Label submitted', message: 'The server has stored it as a new version.', type: 'success' };
   try {
-    const { dataset } = commandsManager.runCommand('generateSegmentation', {
-      segmentationId,
-      options: { SeriesDescription: 'Heart', ContentCreatorName: annotator },
-    });
+    const { dataset } = withSortedSlices(segmentationId, () =>
+      commandsManager.runCommand('generateSegmentation', {
+        segmentationId,
+        options: { SeriesDescription: 'Heart', ContentCreatorName: annotator },
+      })
+    );
     dataset.SpecificCharacterSet = 'ISO_IR 192'; // in which it is written, and which it does not say
     await extensionManager.getActiveDataSource()[0].store.dicom(dataset, request);
     const warning = request.getResponseHeader('Warning');
@@ -78,6 +80,26 @@ async function submit(segmentationId, { commandsManager, extensionManager, servi
     Object.assign(told, { title: 'Label not submitted', message: sentence(request) ?? error.message, type: 'error', duration: 20000 });
   }
   servicesManager.services.uiNotificationService.show(told);
+}
+
+// The command sorts the images, from the last along their normal to the first, and not the masks on them: these have to come in that
+// order, or they end up on other slices.
+function withSortedSlices(segmentationId, generate) {
+  const { cornerstone, cornerstoneTools } = window;
+  const { Labelmap } = cornerstoneTools.segmentation.state.getSegmentation(segmentationId).representationData;
+  const { imageIds } = Labelmap;
+  const along = (imageId) => {
+    const image = cornerstone.metaData.get('instance', cornerstone.cache.getImage(imageId).referencedImageId);
+    const [a, b, c, d, e, f] = image.ImageOrientationPatient;
+    const [x, y, z] = image.ImagePositionPatient;
+    return x * (b * f - c * e) + y * (c * d - a * f) + z * (a * e - b * d);
+  };
+  Labelmap.imageIds = [...imageIds].sort((one, other) => along(other) - along(one));
+  try {
+    return generate();
+  } finally {
+    Labelmap.imageIds = imageIds;
+  }
 }
 
 function sentence(request) {
