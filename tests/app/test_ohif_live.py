@@ -6,6 +6,7 @@ import json
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,15 @@ def phase_series(server: LiveServer, study: str) -> list[str]:
     return [*dict.fromkeys(header["0020000E"]["Value"][0] for header in told)]
 
 
+def first_label(server: LiveServer, study: str) -> tuple[Any, Any]:
+    """What is said of the first version of its label, and the mask; None where there is none."""
+    told = requests.get(f"{server.url}/datastore/label/versions?image={study}", timeout=200).json()["versions"]
+    if not told:
+        return None, None
+    file = requests.get(f"{server.url}/datastore/label?label={study}&tag=final", timeout=200).content
+    return told[0], np.asarray(nib.Nifti1Image.from_bytes(zlib.decompress(file, 31)).dataobj)
+
+
 @pytest.mark.slow
 def test_a_phase_or_a_series_is_named_as_a_viewer_names_it(server: LiveServer) -> None:
     series = phase_series(server, "study")
@@ -122,6 +132,17 @@ def test_from_the_list_of_studies_to_a_mask_and_the_next_study(server: LiveServe
     expected = np.array([0, *(segments[name] for name in STRUCTURES)])[mask]
     assert mask.any() and any(np.array_equal(voxels, expected) for voxels in shown)
 
+    page.on("dialog", lambda dialog: dialog.accept("Bea Ø"))
+    page.locator("[data-cy=panelSegmentationWithTools-btn]").click()
+    page.locator("div:has(> [role=combobox]) > [aria-haspopup=menu]").click()
+    page.get_by_text("Export & Download").click()
+    page.get_by_text("Export DICOM SEG").click()
+    page.get_by_text("Label submitted").wait_for()
+    [(version, label)] = [(told, mask) for told, mask in map(partial(first_label, server), studies(server)) if told]
+    assert version["annotator"] == "Bea Ø" and {t: phase["state"] for t, phase in version["phases"].items()} == {"0": "corrected"}
+    assert np.array_equal(label[..., 0], mask)
+    page.locator("[data-cy=monailabel-btn]").click()
+    page.locator(".settingsTable button").click()
     page.locator("label.tab-label", has_text="Point Prompts").click()
     page.locator(".tab-content:visible td", has_text="LV cavity").first.click()
     for _ in range(2):  # the first click on a view selects it
@@ -132,7 +153,6 @@ def test_from_the_list_of_studies_to_a_mask_and_the_next_study(server: LiveServe
     [point] = json.loads(segmented.value.request.post_data.split("\r\n\r\n")[1].split("\r\n")[0])["LV cavity"]
     assert segmented.value.status == 200 and all(0 <= v < n for v, n in zip(point, mask.shape))
 
-    page.on("dialog", lambda dialog: dialog.accept())
     page.locator("label.tab-label", has_text="Active Learning").click()
     page.get_by_role("button", name="Next Sample").click()
     page.locator(".nextSampleForm button", has_text="OK").last.click()

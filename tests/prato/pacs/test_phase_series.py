@@ -7,13 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from prato.pacs.catalog import RemoteCine
+from prato.pacs.fetch import fetch_cine
+from prato.pacs.outbox import Outbox
 from prato.pacs.phase_series import PhaseSeries, find_phase_series, real_address, split_into_phases
 from prato.pacs.web import Pacs, PacsError
+from tests.prato.dicom.labels.segs import join, make_seg
 from tests.prato.dicom.scans import FOUR_CHAMBER, Scan, uid
-from tests.prato.pacs.cines import SCAN, only_cine
+from tests.prato.pacs.cines import SCAN, label, only_cine
 from tests.prato.pacs.orthanc import USER, Orthanc
 
 JSON = {"accept": "application/dicom+json"}
@@ -71,3 +75,27 @@ def test_a_query_goes_along_and_no_path_leads_out_of_the_service(orthanc: Orthan
 def test_credentials_that_the_pacs_refuses_are_no_matter_of_the_viewer(orthanc: Orthanc) -> None:
     with pytest.raises(PacsError, match="requires credentials: set PRATO_LABEL_PACS_USER"):
         Pacs(orthanc.url, USER, "wrong").relay("GET", "studies")
+
+
+def test_what_was_drawn_on_a_phase_refers_to_its_series(orthanc: Orthanc, pacs: Pacs, tmp_path: Path) -> None:
+    orthanc.add(SCAN.one_series_a_slice())
+    cine = only_cine(pacs, tmp_path / "catalog")
+    fetch_cine(pacs, cine, tmp_path / "folder", tmp_path / "scratch")
+    label(tmp_path / "folder", cine.study, {4: 1})
+    Outbox(pacs, tmp_path / "folder", tmp_path / "sent").send_all()
+    numbers = np.ones((SCAN.columns, SCAN.rows, SCAN.slices), np.uint8)
+    of_two = join([make_seg(SCAN, numbers, t) for t in (0, 1)])
+    of_other = make_seg(replace(SCAN, number=2), numbers)
+    for seg in (of_two, of_other):
+        pacs.store(seg)
+    told = {
+        value(one, "00080018"): one for one in split_into_phases(headers_of(pacs, uid("study")), [cine]) if value(one, "00080060") == "SEG"
+    }
+    before = {value(one, "00080018"): one for one in headers_of(pacs, uid("study"))}
+    [(own, header)] = [(one, told[one]) for one in told if one not in (of_two.SOPInstanceUID, of_other.SOPInstanceUID)]
+    [series] = header["00081115"]["Value"]
+    assert value(series, "0020000E") == PhaseSeries(cine, 4).uid
+    assert {value(image, "00081155") for image in series["0008114A"]["Value"]} == {uid("study", 1, k, 4) for k in range(SCAN.slices)}
+    assert header | {"00081115": before[own]["00081115"]} == before[own]
+    for seg in (of_two, of_other):
+        assert told[seg.SOPInstanceUID] == before[seg.SOPInstanceUID]

@@ -25,6 +25,7 @@ from prato.pacs.catalog import Catalog
 from prato.pacs.fetch import drop_abandoned, fetch_cine, find_labelled, has_other_images, make_room, note_opened
 from prato.pacs.outbox import Outbox
 from prato.pacs.phase_series import find_phase_series, real_address, split_into_phases
+from prato.pacs.sent import SentSegmentation, find_segmentation
 from prato.pacs.web import Answer, Pacs, PacsError
 from prato_server.settings import Settings, folder_for_pacs
 
@@ -89,6 +90,10 @@ class PacsDatastore(StudiesDatastore):
             return phase.cine.study, phase.phase
         whole = [cine.study for cine in cines if {series for series, _ in cine.images} == {uid}]
         return (whole[0], None) if len(whole) == 1 else None
+
+    def find_segmentation(self, content_type: str, body: bytes) -> SentSegmentation | None:
+        """The segmentation of a phase that a viewer sends, as ``prato.pacs.sent``."""
+        return find_segmentation(content_type, body, self._catalog.cines_of)
 
     def relay(self, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """What the PACS answers a viewer, to which each phase of a cine is a series."""

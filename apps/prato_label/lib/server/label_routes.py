@@ -49,7 +49,7 @@ def submit_label(
         saved = store.submit_label(image, str(path), tag or "final", sent)
     if saved is None:
         return {"image": image, "label": image, "voxels": store.get_label_info(image, tag).get("voxels", {})}
-    return _reply(image, saved)
+    return reply_to_submission(image, saved)
 
 
 @router.get("")
@@ -111,7 +111,7 @@ def restore_version(
     image: str, version: int, tag: str = "final", params: Annotated[str, Form()] = "{}", user: User = ANNOTATOR
 ) -> dict[str, Any]:
     """Make a copy of an older version the current label, as a new version."""
-    return _reply(image, _store().restore_label(image, tag, version, checks.parse_json_object(params)))
+    return reply_to_submission(image, _store().restore_label(image, tag, version, checks.parse_json_object(params)))
 
 
 @router.post("/approve")
@@ -148,7 +148,8 @@ def _review(image: str, tag: str, decision: Literal["approved", "sent back"], pa
     return {"image": image, "label": image, "version": version.version, "phases": version.phases_to_json(), "warnings": warnings}
 
 
-def _reply(image: str, saved: SavedVersion) -> dict[str, Any]:
+def reply_to_submission(image: str, saved: SavedVersion) -> dict[str, Any]:
+    """What whoever has submitted ``saved`` is told; see docs/protocol/labels.md."""
     version, conflict = saved.version, None
     others = [
         {

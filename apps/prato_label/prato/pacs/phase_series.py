@@ -10,6 +10,7 @@ from prato.dicom.references import uid_from_content
 from prato.pacs.catalog import RemoteCine
 
 _SERIES, _IMAGE, _NUMBER, _DESCRIPTION, _FRAMES = "0020000E", "00080018", "00200011", "0008103E", "00280008"
+_REFERENCED_SERIES, _REFERENCED_IMAGES, _REFERENCED_IMAGE = "00081115", "0008114A", "00081155"
 #: Series numbers of the phases of one series lie closer together than those of two.
 _STEP = 1000
 
@@ -34,12 +35,12 @@ def find_phase_series(cines: Iterable[RemoteCine], uid: str) -> PhaseSeries | No
 
 
 def split_into_phases(headers: Iterable[Mapping[str, Any]], cines: Iterable[RemoteCine]) -> list[dict[str, Any]]:
-    """``headers`` (DICOM JSON) of the images of an examination, where every phase of its ``cines`` is a series; these in order, and last.
+    """``headers`` (DICOM JSON) of the objects of an examination, where every phase of its ``cines`` is a series; these in order, and last.
 
-    Objects that hold several images stay as they are.
+    What was drawn on images of one phase refers to its series. Objects that hold several images stay as they are.
     """
     phases = {image: PhaseSeries(cine, n % cine.phases) for cine in cines for n, (_, image) in enumerate(cine.images)}
-    others, found = [], []
+    others, found, series = [], [], dict[str, str]()
     for header in headers:
         phase = phases.get(_first(header, _IMAGE, ""))
         if phase is None or int(_first(header, _FRAMES, 1)) > 1:
@@ -54,7 +55,21 @@ def split_into_phases(headers: Iterable[Mapping[str, Any]], cines: Iterable[Remo
             _NUMBER: {"vr": "IS", "Value": [number]},
         }
         found.append({**header, **new})
-    return others + sorted(found, key=lambda header: int(header[_NUMBER]["Value"][0]))  # viewers show series as they come
+        series[_first(header, _IMAGE, "")] = phase.uid
+    return [_refer(other, series) for other in others] + sorted(
+        found, key=lambda header: int(header[_NUMBER]["Value"][0])
+    )  # viewers show series as they come
+
+
+def _refer(header: dict[str, Any], series: Mapping[str, str]) -> dict[str, Any]:
+    """``header``, which refers to the one of ``series`` (by SOP instance UID) that all images are of that it refers to, if there is one."""
+    referred = header.get(_REFERENCED_SERIES, {}).get("Value") or []
+    images = [image for item in referred for image in item.get(_REFERENCED_IMAGES, {}).get("Value") or []]
+    uids = {series.get(_first(image, _REFERENCED_IMAGE, "")) for image in images}
+    if len(uids) != 1 or None in uids:
+        return header
+    item = {_SERIES: {"vr": "UI", "Value": [*uids]}, _REFERENCED_IMAGES: {"vr": "SQ", "Value": images}}
+    return {**header, _REFERENCED_SERIES: {"vr": "SQ", "Value": [item]}}
 
 
 def real_address(path: str, cines: Iterable[RemoteCine]) -> str:

@@ -19,7 +19,7 @@ from pydicom.uid import UID
 from prato.data.cine import read_cine, read_cine_head
 from prato.data.label_check import check_label
 from prato.data.label_names import LabelError, UnknownNameError
-from prato.data.nifti import VolumeError
+from prato.data.nifti import Volume, VolumeError
 from prato.dicom.find import DicomError, SourceFile
 from prato.dicom.headers import read_header, without_warnings
 from prato.dicom.labels.contour_reader import STRUCTURE_SET, read_contours
@@ -107,11 +107,33 @@ def import_dicom_mask(image: Path, mask: DicomMask, params: dict[str, Any], acce
         VolumeError, LabelError, OSError: as there.
     """
     grid = read_cine(image).grid()
+    return store_mask(image, grid, mask.study, _voxels_of(mask, grid), params, accept_proposals)
+
+
+def read_dicom_mask(path: Path, image: Path, study: str) -> tuple[Volume, list[int]]:
+    """The DICOM object ``path``, drawn on ``image``, which is that of ``study``: as a mask of all of its phases, and those that it is of.
+
+    Raises:
+        LabelError: it cannot be used.
+        VolumeError: nor can the image.
+    """
+    drawing = _read_drawing(path, {})
+    if drawing is None:
+        raise LabelError("Nothing is drawn in it: send a DICOM SEG.")
+    try:
+        [mask] = _Cines(image.parent, {study: image}).masks_of(path, drawing, FoundDicomMasks())
+    except DicomError as error:
+        raise LabelError(str(error)) from error
+    grid = read_cine(image).grid()
+    return grid.with_array(_voxels_of(mask, grid)), sorted(mask.phases)
+
+
+def _voxels_of(mask: DicomMask, grid: Volume) -> np.ndarray:
     voxels = np.zeros(grid.array.shape, np.uint8, order="F")
     for number, data in mask.phases.items():
         phase = phase_of(voxels, number)
         phase[...] = decompress(data).reshape(phase.shape)
-    return store_mask(image, grid, mask.study, voxels, params, accept_proposals)
+    return voxels
 
 
 def _read_drawing(path: Path, renamed: Mapping[str, str]) -> Drawing | None:
