@@ -25,6 +25,7 @@ from prato.evaluation.box_conditions import BoxCondition, seeded_rng
 from prato.evaluation.evaluate import evaluate_volume
 from prato.inference.predictor import Predictor
 from prato.models.registry import DEFAULT_MODEL
+from prato.prompts.box import Box
 from prato.runtime.devices import default_device, device_name, find_device
 from scripts.common.arguments import HelpFormatter, positive_int, refused_in_one_sentence, table_file
 from scripts.common.labelled import require_labelled_studies
@@ -109,6 +110,18 @@ def flipped_slices(volume: Volume, label: np.ndarray, rng: np.random.Generator) 
     return Volume(np.ascontiguousarray(volume.array[:, :, ::-1]), affine), np.ascontiguousarray(label[:, :, ::-1])
 
 
+def cropped(margin_mm: float, volume: Volume, label: np.ndarray, rng: np.random.Generator) -> tuple[Volume, np.ndarray]:
+    """Cut in plane to what is labelled, and ``margin_mm`` on all sides as far as the image reaches."""
+    heart = Box.around(label)
+    assert heart is not None  # labelled studies alone are measured
+    margins = [round(margin_mm / mm) for mm in volume.spacing[:2]]
+    start = [max(a - margin, 0) for a, margin in zip(heart.start, margins)]
+    cut = tuple(slice(a, b + margin) for a, b, margin in zip(start, heart.stop, margins))
+    affine = volume.affine.copy()
+    affine[:3, 3] += affine[:3, :2] @ start
+    return Volume(np.ascontiguousarray(volume.array[cut]), affine), np.ascontiguousarray(label[cut])
+
+
 CORRUPTIONS: dict[str, Corruption] = {
     "clean": lambda volume, label, rng: (volume, label),
     "gamma 0.5": partial(gamma, 0.5),
@@ -120,6 +133,8 @@ CORRUPTIONS: dict[str, Corruption] = {
     "double thickness": double_thickness,
     "quarter turn": quarter_turn,
     "slices flipped": flipped_slices,
+    "cropped to the heart and 5 mm": partial(cropped, 5.0),
+    "cropped to the heart and 20 mm": partial(cropped, 20.0),
 }
 
 

@@ -17,7 +17,7 @@ from prato.inference.native_grid import read_at_voxels
 from prato.inference.postprocess import remove_small_components
 from prato.inference.segmentation import Segmentation, compute
 from prato.inference.stack_segmenter import StackSegmenter
-from prato.inference.stack_slices import LONGEST, input_size, padded_slices, slices_between_neighbours
+from prato.inference.stack_slices import LONGEST, frame, padded_slices, slices_between_neighbours
 from prato.models.base import ImageEmbedding
 from prato.models.overview_network import EncodedPart
 from prato.models.overview_region import ChosenRegion
@@ -72,8 +72,9 @@ class StackBatch:
 
     def count(self, image: ImageStack) -> int:
         """How many stacks like ``image`` are segmented together; 0 for one so long that it is seen in pieces, or with blank slices."""
-        slices = image.slices(self._segmenter.spec.pixel)
-        return 0 if len(slices) > LONGEST or len(image.filled) < len(slices) else max(1, _SEEN // math.prod(slices.shape))
+        count = image.volume.array.shape[2]
+        pixels = count * math.prod(frame(image, self._segmenter.spec.pixel).size)
+        return 0 if count > LONGEST or len(image.filled) < count else max(1, _SEEN // pixels)
 
     def embed(self, images: Sequence[ImageStack]) -> list[Segmentation]:
         """Let the overview see ``images``, which keep what it makes of them; what that took, for each."""
@@ -114,12 +115,13 @@ class StackBatch:
         image, segmenter = stack.image, self._segmenter
         boxes = [prompt.box.permute(image.axes) for prompt in stack.prompts]
         planes = sorted({k for box in boxes or [stack.focus] for k in range(box.start[2], box.stop[2])})
-        native, size = image.volume.array.shape, input_size(image, segmenter.spec.pixel)
-        scale = [pixels / voxels for pixels, voxels in zip(image.slices(segmenter.spec.pixel).shape[1:], native)]
+        native, placed = image.volume.array.shape, frame(image, segmenter.spec.pixel)
+        scale = [pixels / voxels for pixels, voxels in zip(placed.pixels, native)]
         drawn = [[prompt for prompt, box in zip(stack.prompts, boxes) if box.start[2] <= k < box.stop[2]] for k in planes]
         cost.mask = np.zeros(native, np.uint8, order="F")
         tokens = segmenter.embedding(image, range(native[2])).select(planes).tokens
-        return _Job(image, planes, PromptBatch.from_voxels(drawn, size, image.axes, scale), tokens, cost, Region.whole(size))
+        batch = PromptBatch.from_voxels(drawn, placed.size, image.axes, scale, placed.corner)
+        return _Job(image, planes, batch, tokens, cost, Region.whole(placed.size))
 
     def _choose(self, jobs: list[_Job], prune: str | None) -> None:
         """Where each of ``jobs``, of equally many slices, is computed."""
@@ -155,8 +157,8 @@ class StackBatch:
                 self._write(job, [k for _, (_, k) in run], logits[first : first + len(run)])
 
     def _write(self, job: _Job, planes: list[int], logits: Tensor) -> None:
-        pixels, native = job.image.slices(self._segmenter.spec.pixel).shape[1:], job.image.volume.array.shape[:2]
-        read, voxels = read_at_voxels(RegionFeatures(logits, job.region), pixels, native)
+        placed, native = frame(job.image, self._segmenter.spec.pixel), job.image.volume.array.shape[:2]
+        read, voxels = read_at_voxels(placed.to_image(RegionFeatures(logits, job.region)), placed.pixels, native)
         job.result.mask[(*voxels, planes)] = read.max(1).indices.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
 
 

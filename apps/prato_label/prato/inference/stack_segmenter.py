@@ -17,7 +17,7 @@ from prato.inference.image_stack import ImageStack
 from prato.inference.native_grid import read_at_voxels
 from prato.inference.postprocess import remove_small_components
 from prato.inference.segmentation import Segmentation, Tally, Wanted, compute, median_cost
-from prato.inference.stack_slices import LONGEST, MULTIPLE, input_size, padded_slices, seen_beside, slices_between_neighbours, split_stack
+from prato.inference.stack_slices import LONGEST, MULTIPLE, Frame, frame, padded_slices, seen_beside, slices_between_neighbours, split_stack
 from prato.inference.surroundings import Surroundings
 from prato.models.base import ImageEmbedding
 from prato.models.checkpoint import ModelSpec, channels_last
@@ -84,10 +84,11 @@ class StackSegmenter:
         if not (found := torch.cat(seen)).any():
             return None, sum(costs)
         planes, place = heart_region(found)
-        native, pixels = image.volume.array.shape, image.slices(self.spec.pixel).shape[1:]
+        native, placed = image.volume.array.shape, frame(image, self.spec.pixel)
+        start, stop = ([TOKEN * n + c for n, c in zip(bounds, placed.corner)] for bounds in (place.start, place.stop))
         # a token may be smaller than a voxel, or lie in what was added to the image
-        low = [min(int(a * TOKEN * n / size), n - 1) for a, n, size in zip(place.start, native, pixels)]
-        high = [max(min(round(b * TOKEN * n / size), n), first + 1) for b, n, size, first in zip(place.stop, native, pixels, low)]
+        low = [min(int(max(a, 0) * n / size), n - 1) for a, n, size in zip(start, native, placed.pixels)]
+        high = [max(min(round(b * n / size), n), first + 1) for b, n, size, first in zip(stop, native, placed.pixels, low)]
         return Box((*low, image.filled[planes[0]]), (*high, image.filled[planes[-1]] + 1)), sum(costs)
 
     def segment(
@@ -112,26 +113,27 @@ class StackSegmenter:
         whole = boxes if any(prompt.locates for prompt in prompts) else [*boxes, focus]
         reached = {k for box in whole for k in range(box.start[2], box.stop[2])}
         planes = sorted(reached.intersection(image.filled) or reached)
-        native, resampled, size = image.volume.array.shape, image.slices(self.spec.pixel).shape[1:], input_size(image, self.spec.pixel)
-        scale = [pixels / voxels for pixels, voxels in zip(resampled, native)]
+        native, placed = image.volume.array.shape, frame(image, self.spec.pixel)
+        scale = [pixels / voxels for pixels, voxels in zip(placed.pixels, native)]
         result = Segmentation(np.zeros(native, np.uint8, order="F"), np.zeros(native, np.float32) if wanted.tokens else None)
         result.latency_ms = {"preprocess": 1000 * (time.perf_counter() - start), "network": 0.0, "postprocess": 0.0}
         tally = Tally(result, wanted)
         for piece in split_stack(seen_beside(image, planes)):
             if rows := [k for k in planes if k in piece]:
                 drawn = [[prompt for prompt, box in zip(prompts, boxes) if box.start[2] <= k < box.stop[2]] for k in rows]
-                batch = PromptBatch.from_voxels(drawn, size, image.axes, scale)
-                self._segment_piece(image, piece, rows, batch, wanted.prune, runner, tally)
+                batch = PromptBatch.from_voxels(drawn, placed.size, image.axes, scale, placed.corner)
+                self._segment_piece(image, placed, piece, rows, batch, wanted.prune, runner, tally)
         finished = time.perf_counter()
         result.mask = remove_small_components(result.mask)
         tally.finish(len(planes))
         result.latency_ms["postprocess"] += 1000 * (time.perf_counter() - finished)
-        result.gflops_dense = self.dense_gflops(size, runner) * len(planes)
+        result.gflops_dense = self.dense_gflops(placed.size, runner) * len(planes)
         return result
 
     def _segment_piece(
         self,
         image: ImageStack,
+        placed: Frame,
         piece: Sequence[int],
         planes: list[int],
         prompts: PromptBatch,
@@ -157,8 +159,7 @@ class StackSegmenter:
         for rows, decode in self.network.decode_parts(parts, region.cells, places):
             logits = RegionFeatures(run(partial(self.decode, decode)), region)
             decoded = time.perf_counter()
-            tally.add_scores(logits, image.slices(self.spec.pixel).shape[1:], planes[rows])
-            self._write(image, planes[rows], logits, tuple(stage.select(rows) for stage in stages), tally)
+            self._write(image, placed, planes[rows], logits, tuple(stage.select(rows) for stage in stages), tally)
             tally.result.latency_ms["postprocess"] += 1000 * (time.perf_counter() - decoded)
 
     def slice_cost(self, prune: str | None) -> tuple[float, float]:
@@ -228,18 +229,20 @@ class StackSegmenter:
             synchronise(self.device)
             return output
 
-    def _write(self, image: ImageStack, planes: list[int], logits: RegionFeatures, stages: tuple[StageRecord, ...], tally: Tally) -> None:
+    def _write(
+        self, image: ImageStack, placed: Frame, planes: list[int], logits: RegionFeatures, stages: tuple[StageRecord, ...], tally: Tally
+    ) -> None:
         """Write what was found in the slices ``planes`` to the tally's result."""
-        result = tally.result
-        pixels, native = image.slices(self.spec.pixel).shape[1:], image.volume.array.shape[:2]
-        read, voxels = read_at_voxels(logits, pixels, native)
+        result, seen, native = tally.result, placed.to_image(logits), image.volume.array.shape[:2]
+        tally.add_scores(seen, placed.pixels, planes)
+        read, voxels = read_at_voxels(seen, placed.pixels, native)
         result.mask[(*voxels, planes)] = read.max(1).indices.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
         if result.tokens is None and not tally.needs_logits:
             return
         output = PrunedOutput(logits.to_logits(), stages)
         tally.add_logits(output)
         if result.tokens is not None:
-            kept = output.token_map().unsqueeze(1)[:, :, : pixels[0], : pixels[1]]
+            kept = placed.inside.cut(output.token_map()).unsqueeze(1)
             result.tokens[:, :, planes] = F.interpolate(kept, size=native, mode="nearest-exact")[:, 0].permute(1, 2, 0).cpu().numpy()
 
     def dense_gflops(self, size: tuple[int, ...], runner: BatchRunner) -> float:
