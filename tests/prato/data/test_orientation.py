@@ -14,8 +14,10 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from prato.data.nifti import VolumeError, read_volume, volume_bytes
+from prato.data.image_files import read_exact, write_exact
+from prato.data.nifti import Volume, VolumeError, read_volume, volume_bytes
 from prato.data.orientation import ORIENTATION_WARNINGS
+from prato.data.stack import check_image
 from tests.prato.data.nifti_files import SPACING, dtypes, itk_reading, nifti_file, raw_header, rigid, rigids, shapes, spacings, write_nifti
 
 ARRAY = np.arange(60, dtype=np.int16).reshape(5, 4, 3)
@@ -236,3 +238,20 @@ def test_what_nothing_can_repair_is_refused_with_the_reason(tmp_path: Path, case
     header, says = REFUSED[case]
     with pytest.raises(VolumeError, match=says):
         read_volume(write_nifti(tmp_path / "a.nii", ARRAY, **header))
+
+
+@pytest.mark.parametrize("shape", [(120, 110, 3), (3, 110, 120)])
+def test_an_image_that_no_scanner_could_make_is_refused_wherever_it_comes_from(tmp_path: Path, shape: tuple[int, int, int]) -> None:
+    """At a network's pixels slices of 1,200 mm have a million of these each, those of a few kilobytes of zeros a hundred million."""
+    affine, array = np.diag([10.0, 10.0, 10.0, 1.0]), np.zeros(shape, np.int16)
+    array[0, 0, 0] = 1
+    says = "is 1200 x 1100 mm large, which no scanner makes: export it again with its spacing in mm"
+    write_exact(tmp_path / "a.nrrd", array, affine)
+    with pytest.raises(VolumeError, match=rf"a\.nii {says}"):
+        read_volume(write_nifti(tmp_path / "a.nii", array, sform=affine, codes=(1, 0), pixdim=(10, 10, 10)))
+    with pytest.raises(VolumeError, match=rf"a\.nrrd {says}"):
+        read_exact(tmp_path / "a.nrrd")
+    with pytest.raises(VolumeError, match=f"The image {says}"):
+        check_image(Volume(array, affine))
+    long = np.zeros((8, 6, 200), np.int16)
+    assert check_image(Volume(long, affine)).array.shape == (8, 6, 200)  # a stack may be as long as it likes

@@ -14,7 +14,7 @@ import numpy as np
 from prato.data.atomic import write_bytes
 from prato.data.nifti import Volume, VolumeError, gzip_bytes, nifti_bytes, read_image, volume_from_image
 from prato.data.nifti_head import MAX_VOXEL_BYTES, VolumeTooLargeError
-from prato.data.orientation import check_affine
+from prato.data.orientation import check_affine, check_field_of_view
 from prato.data.studies import ENDINGS as NIFTI_ENDINGS
 
 #: The longest first. Headers whose voxels lie in a file of their own (.mhd, .nhdr, .hdr) are not taken: they may name any file.
@@ -132,6 +132,7 @@ def _read_itk(path: Path) -> tuple[Volume, dict[str, str]]:
     affine[:3, 3] = image.GetOrigin()
     affine = _LPS_TO_RAS @ affine + 0.0
     check_affine(affine, name)
+    check_field_of_view(affine, image.GetSize(), name)
     # in ITK's memory the first index runs fastest
     array = SimpleITK.GetArrayFromImage(image).transpose(2, 1, 0)
     if array.dtype.kind == "f" and not np.isfinite(array).any():

@@ -20,6 +20,8 @@ from prato.data.nifti_head import VolumeError
 _MAX_COSINE = 2e-3
 #: Voxel edges in mm between which an image is believed; beyond, metres or micrometres were taken for millimetres.
 _EDGE_MM = (0.02, 30.0)
+#: Longest side of a slice in mm that is believed: twice what goes into a scanner.
+_SIDE_MM = 1000.0
 #: An sform with columns of length 1, up to this, beside another voxel size in ``pixdim`` holds directions alone (all of ACDC).
 _UNIT = 1e-3
 #: Share from which the voxel sizes of sform and ``pixdim`` are said to differ.
@@ -83,6 +85,17 @@ def check_affine(affine: np.ndarray, name: str) -> None:
     axes = affine[:3, :3] / lengths
     if np.abs(axes.T @ axes - np.eye(3)).max() > _MAX_COSINE:
         raise VolumeError(f"{name} has a sheared (non-orthonormal) affine: resample it to a grid with right angles and load that.")
+
+
+def check_field_of_view(affine: np.ndarray, shape: Sequence[int], name: str) -> None:
+    """Refuse an image, ``shape`` voxels on three axes, that is so large that no scanner makes it: a network would take hours for it.
+
+    Raises:
+        VolumeError: it is longer than a metre along more than one axis, as no stack of slices is.
+    """
+    _, side, longest = sorted(np.linalg.norm(affine[:3, :3], axis=0) * np.asarray(shape))
+    if side > _SIDE_MM:
+        raise VolumeError(f"{name} is {longest:.0f} x {side:.0f} mm large, which no scanner makes: export it again with its spacing in mm.")
 
 
 def list_readings(header: nib.Nifti1Header, shape: Sequence[int]) -> list[np.ndarray]:
@@ -155,7 +168,7 @@ def _repair(form: np.ndarray, edges: np.ndarray, unit: float, shape: Sequence[in
     """``form`` in mm, with voxel sizes that can be right: those of ``edges`` (``pixdim``) where its own cannot.
 
     Raises:
-        VolumeError: neither can, or as ``check_affine``.
+        VolumeError: neither can, or as ``check_affine`` and ``check_field_of_view``.
     """
     affine, has_one = _with_one_slice(form, shape), np.asarray(shape) == 1
     lengths, given = np.linalg.norm(affine[:3, :3], axis=0), np.abs(edges) * unit
@@ -172,6 +185,7 @@ def _repair(form: np.ndarray, edges: np.ndarray, unit: float, shape: Sequence[in
     is_changed = (wanted != lengths * unit) & (lengths > 0)
     affine[:3, :3] *= np.divide(wanted, lengths * unit, out=np.ones(3), where=is_changed)
     check_affine(affine, name)
+    check_field_of_view(affine, shape, name)
     return Orientation(affine + 0.0, tuple(warnings))  # no minus zeros
 
 

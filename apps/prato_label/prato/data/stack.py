@@ -9,7 +9,7 @@ import numpy as np
 
 from prato.data.intensity import finite_voxels
 from prato.data.nifti import Volume, VolumeError
-from prato.data.orientation import check_affine
+from prato.data.orientation import check_affine, check_field_of_view
 
 #: How much thicker than both other edges of a voxel its third edge must be to say, against the usual order, where the slices lie.
 _CLEARLY = 1.5
@@ -19,7 +19,7 @@ def check_image(volume: Volume) -> Volume:
     """``volume``, made by hand or read, with its array and affine as a file would have given them.
 
     Raises:
-        VolumeError: it is no ``Volume`` of three axes of numbers, some of them finite, or has an affine that no image has.
+        VolumeError: it is no ``Volume`` of three axes of numbers, some of them finite, or has an affine or a size in mm that no image has.
     """
     if not isinstance(volume, Volume):
         raise VolumeError(f"An image must be a Volume, not {type(volume).__name__}: make it by read_volume(path) or Volume(array, affine).")
@@ -27,6 +27,7 @@ def check_image(volume: Volume) -> Volume:
     if array.ndim != 3 or not array.size or array.dtype.kind not in "biuf":
         raise VolumeError(f"An image must have three axes (X, Y, Z) of numbers, not {array.dtype} of shape {array.shape}.")
     check_affine(affine, "The image")
+    check_field_of_view(affine, array.shape, "The image")
     array, warnings = finite_voxels(array.view(np.uint8) if array.dtype.kind == "b" else array, "The image")
     return replace(volume, array=array, affine=affine, warnings=(*volume.warnings, *warnings))
 
