@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from prato.data.nifti import Volume
+from prato.inference import stack_slices
 from prato.inference.image_stack import ImageStack
 from prato.inference.predictor import Predictor
 from prato.inference.stack_segmenter import StackSegmenter
@@ -62,6 +63,7 @@ def test_a_box_gives_a_mask_on_the_image_s_own_grid(predictor, heart):
 
 
 def test_without_a_prompt_it_looks_where_the_overview_sees_the_heart(predictor, heart, monkeypatch):
+    monkeypatch.setattr(stack_slices, "FIELD", 0.0)  # the image is seen as it is
     seen_at(predictor, monkeypatch, (3, 4), (4, 4))
     predictor.set_image(heart)
     found = predictor.predict(return_tokens=True)
@@ -92,13 +94,17 @@ def test_where_no_heart_is_seen_the_whole_image_is(predictor, heart, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("voxels", "mm", "token", "box"),
+    ("voxels", "mm", "field", "token", "box"),
     [
-        (10, 30.0, 0, (0, 1)),  # tokens of 12 mm in voxels of 30 mm
-        (65, 1.5, 9, (64, 65)),  # 65 pixels, to which 15 are added: the last token lies in these
+        (10, 30.0, 0.0, 0, (0, 1)),  # tokens of 12 mm in voxels of 30 mm
+        (65, 1.5, 0.0, 9, (64, 65)),  # 65 pixels, to which 15 are added: the last token lies in these
+        (65, 1.5, 200.0, 9, (38, 46)),  # 34 of its mirror image before it
+        (65, 1.5, 200.0, 4, (0, 6)),  # partly in the mirror image
+        (65, 1.5, 200.0, 2, (0, 1)),  # in that alone
     ],
 )
-def test_a_heart_that_is_seen_in_one_token_lies_in_a_voxel_of_the_image(predictor, monkeypatch, voxels, mm, token, box):
+def test_a_heart_that_is_seen_in_one_token_lies_in_a_voxel_of_the_image(predictor, monkeypatch, voxels, mm, field, token, box):
+    monkeypatch.setattr(stack_slices, "FIELD", field)
     image = np.random.default_rng(0).normal(size=(voxels, voxels, 3)).astype(np.float32)
     monkeypatch.setattr(predictor.segmenter.spec, "pixel", 1.5)
     seen_at(predictor, monkeypatch, (token, token))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,8 @@ LAYOUTS: dict[str, Callable[[], list[FileDataset]]] = {
     "one series a slice": SCAN.one_series_a_slice,
     "enhanced": lambda: [SCAN.enhanced()],
 }
+#: How a progress bar ends, in files a second or seconds a file.
+_PROGRESS = re.compile(r"(\w+/s|s/\w+)\]")
 
 
 class Folders:
@@ -51,7 +54,7 @@ class Folders:
     def take(self, code: int = 0, studies: Path | None = None, *options: str) -> tuple[str, str]:
         """What an import says, and what it leaves out."""
         done = run_script(labels.app, "import", studies or self.studies, self.masks, *options)
-        said = "\n".join(line for line in done.stderr.splitlines() if line.strip() and "%|" not in line)  # a progress bar
+        said = "\n".join(line for line in done.stderr.splitlines() if line.strip() and not _PROGRESS.search(line))
         assert done.exit_code == code, done.stdout + said
         return done.stdout, said
 
