@@ -240,15 +240,15 @@ def test_what_nothing_can_repair_is_refused_with_the_reason(tmp_path: Path, case
         read_volume(write_nifti(tmp_path / "a.nii", ARRAY, **header))
 
 
-@pytest.mark.parametrize("shape", [(120, 110, 3), (3, 110, 120)])
+@pytest.mark.parametrize("shape", [(140, 130, 3), (3, 130, 140)])
 def test_an_image_that_no_scanner_could_make_is_refused_wherever_it_comes_from(tmp_path: Path, shape: tuple[int, int, int]) -> None:
-    """At a network's pixels slices of 1,200 mm have a million of these each, those of a few kilobytes of zeros a hundred million."""
-    affine, array = np.diag([10.0, 10.0, 10.0, 1.0]), np.zeros(shape, np.int16)
+    """At a network's pixels a slice of 3,500 mm has eight million of these, whatever the file's size."""
+    affine, array = np.diag([25.0, 25.0, 25.0, 1.0]), np.zeros(shape, np.int16)
     array[0, 0, 0] = 1
-    says = "is 1200 x 1100 mm large, which no scanner makes: export it again with its spacing in mm"
+    says = "is 3500 x 3250 mm large, which no scanner makes: export it again with its spacing in mm"
     write_exact(tmp_path / "a.nrrd", array, affine)
     with pytest.raises(VolumeError, match=rf"a\.nii {says}"):
-        read_volume(write_nifti(tmp_path / "a.nii", array, sform=affine, codes=(1, 0), pixdim=(10, 10, 10)))
+        read_volume(write_nifti(tmp_path / "a.nii", array, sform=affine, codes=(1, 0), pixdim=(25, 25, 25)))
     with pytest.raises(VolumeError, match=rf"a\.nrrd {says}"):
         read_exact(tmp_path / "a.nrrd")
     with pytest.raises(VolumeError, match=f"The image {says}"):

@@ -20,8 +20,8 @@ from prato.data.nifti_head import VolumeError
 _MAX_COSINE = 2e-3
 #: Voxel edges in mm between which an image is believed; beyond, metres or micrometres were taken for millimetres.
 _EDGE_MM = (0.02, 30.0)
-#: Longest side of a slice in mm that is believed: twice what goes into a scanner.
-_SIDE_MM = 1000.0
+#: Longest side of a slice in mm that is believed: some times what goes into a scanner.
+_SIDE_MM = 3000.0
 #: An sform with columns of length 1, up to this, beside another voxel size in ``pixdim`` holds directions alone (all of ACDC).
 _UNIT = 1e-3
 #: Share from which the voxel sizes of sform and ``pixdim`` are said to differ.
@@ -91,7 +91,7 @@ def check_field_of_view(affine: np.ndarray, shape: Sequence[int], name: str) -> 
     """Refuse an image, ``shape`` voxels on three axes, that is so large that no scanner makes it: a network would take hours for it.
 
     Raises:
-        VolumeError: it is longer than a metre along more than one axis, as no stack of slices is.
+        VolumeError: it is longer than three metres along more than one axis, as no stack of slices is.
     """
     _, side, longest = sorted(np.linalg.norm(affine[:3, :3], axis=0) * np.asarray(shape))
     if side > _SIDE_MM:
