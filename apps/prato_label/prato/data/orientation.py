@@ -20,7 +20,7 @@ from prato.data.nifti_head import VolumeError
 _MAX_COSINE = 2e-3
 #: Voxel edges in mm between which an image is believed; beyond, metres or micrometres were taken for millimetres.
 _EDGE_MM = (0.02, 30.0)
-#: Longest side of a slice in mm that is believed: some times what goes into a scanner.
+#: Longest side of a slice in mm that is believed: several times what fits into a scanner.
 _SIDE_MM = 3000.0
 #: An sform with columns of length 1, up to this, beside another voxel size in ``pixdim`` holds directions alone (all of ACDC).
 _UNIT = 1e-3
