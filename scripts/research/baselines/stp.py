@@ -30,7 +30,7 @@ from scripts.research.baselines.token_buffer import TokenBuffer, mark, put, take
 @register_baseline("stp")
 class STP(TokenMethod):
     """After the blocks ``after`` equal shares of the living tokens leave, so that the share ``pruned`` of the grid has left after the last.
-    (In the authors' code that share leaves at each of blocks 3, 6 and 9: of the few tokens of a slice, hardly one would be left.)
+    (In the authors' code that share of the living leaves at each: of the few tokens of a slice, hardly one would be left.)
 
     A scorer's log-sigmoid ranks them. In training Gumbel noise is added, and a straight-through estimator joins the hard choice with the
     softmax (temperature ``tau``) over the living: kept tokens are multiplied by m, those that leave by 1 - m, all 1 in value. Tokens are
@@ -38,11 +38,10 @@ class STP(TokenMethod):
 
     Restore (the paper's multi-layer token assembly): the tokens of each level, those that left at a stage and those that stayed to the end,
     pass a layer norm and linear layer of their level, get a level embedding, and are put back on the grid; a sine-cosine position, one
-    full transformer block and a linear layer follow; the authors' code has a layer norm between these. The same tensor feeds every skip
-    and the bottleneck.
+    full transformer block, a layer norm and a linear layer follow. The same tensor feeds every skip and the bottleneck.
     """
 
-    def __init__(self, host: Host, after: tuple[int, ...] = (2, 5, 8), pruned: float = 0.75, tau: float = 1.0) -> None:
+    def __init__(self, host: Host, after: tuple[int, ...] = (3, 6, 9), pruned: float = 0.75, tau: float = 1.0) -> None:
         super().__init__()
         if not tau > 0:
             raise ValueError(f"tau must be above 0, not {tau}.")
@@ -54,7 +53,7 @@ class STP(TokenMethod):
         self.level_embedding = nn.Parameter(torch.zeros(levels, host.dim))
         nn.init.trunc_normal_(self.level_embedding, std=0.02)
         self.assemble = TransformerBlock(host.dim, host.mlp_dim, host.heads, qkv_bias=True)
-        self.project = nn.Linear(host.dim, host.dim)
+        self.project = nn.Sequential(nn.LayerNorm(host.dim), nn.Linear(host.dim, host.dim))
 
     def encode(self, vit: ViT, tokens: Tensor, inputs: EncoderInput) -> MethodOutput:
         buffer, canvas = TokenBuffer(tokens), torch.zeros_like(tokens)
