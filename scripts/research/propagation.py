@@ -27,7 +27,6 @@ from prato.data.acdc_layout import read_info
 from prato.data.cases import TrainingCase, load_training_case, read_label
 from prato.data.cine import Cine, read_cine, write_cine
 from prato.data.nifti import read_volume, write_volume
-from prato.data.phantom_beat import make_beat
 from prato.data.stack import slice_axis
 from prato.data.structures import NUM_CLASSES, STRUCTURES
 from prato.data.studies import StudyFile
@@ -37,6 +36,7 @@ from prato.inference.predictor import Predictor
 from prato.inference.stack_segmenter import StackSegmenter
 from prato.models.checkpoint import load_model
 from prato.models.registry import DEFAULT_MODEL
+from prato.phantom.beat import make_beat
 from prato.propagation.propagate import Motion, Moved, Propagation, Trust
 from prato.training.fine_tuning import LEARNING_RATE, FineTuning, TrainingParameters, fine_tune
 from prato.training.progress import TrainingProgress

@@ -11,10 +11,10 @@ import numpy as np
 from prato.data.atomic import write_bytes
 from prato.data.cine import read_cine, write_cine
 from prato.data.nifti import gzip_bytes, volume_bytes
-from prato.data.phantom import SOURCE, new_studies_folder
-from prato.data.phantom_heart import contract
-from prato.data.phantom_scene import Grain, Scene, oblique_affine, random_scene
 from prato.data.studies import Manifest, Study, save_manifest
+from prato.phantom.frames import SOURCE, new_studies_folder
+from prato.phantom.heart import contract
+from prato.phantom.scene import Grain, Scene, oblique_affine, random_scene
 
 #: With fewer phases in a cycle, one may lie nearest to both end-diastole and end-systole.
 MIN_PHASES = 5

@@ -11,9 +11,9 @@ import pytest
 import SimpleITK as sitk
 from scipy.ndimage import label
 
-from prato.data.phantom import Phantom, make_phantom, make_phantoms
 from prato.data.structures import NUM_CLASSES, STRUCTURES
 from prato.data.studies import load_manifest
+from prato.phantom.frames import Phantom, make_phantom, make_phantoms
 
 NUMBERS = range(1, 5)
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, fields
 import numpy as np
 from scipy.ndimage import gaussian_filter, label
 
-from prato.data.phantom_body import BLOOD, FAT, over, paint_body, random_body, texture
-from prato.data.phantom_heart import Distances, Heart, Points, distances, random_heart
 from prato.data.structures import STRUCTURES
+from prato.phantom.body import BLOOD, FAT, over, paint_body, random_body, texture
+from prato.phantom.heart import Distances, Heart, Points, distances, random_heart
 
 _KINDS = ("normal", "hypertrophic", "dilated")
 _SUBSLICES = 3  # samples across the thickness of a slice

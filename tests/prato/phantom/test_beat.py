@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from prato.data.phantom_beat import make_beat, make_beat_labels, random_timing
 from prato.data.structures import STRUCTURES
+from prato.phantom.beat import make_beat, make_beat_labels, random_timing
 
 
 @pytest.fixture(scope="module")

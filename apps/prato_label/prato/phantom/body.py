@@ -1,7 +1,7 @@
 """What surrounds a phantom heart in a short-axis picture: chest wall, lungs, diaphragm, liver, stomach, spleen, aorta, spine.
 
 Brightness is that of balanced steady-state (bSSFP) cine: fat and blood bright, muscle dark, lung and air nearly black; 1.0 is fat.
-Coordinates as in ``phantom_heart``.
+Coordinates as in ``heart``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from prato.data.phantom_heart import Points
+from prato.phantom.heart import Points
 
 FAT, MUSCLE, LUNG, AIR, LIVER, BLOOD, BONE = 0.92, 0.17, 0.035, 0.008, 0.27, 0.78, 0.5
 

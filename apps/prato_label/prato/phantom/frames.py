@@ -1,4 +1,4 @@
-"""Synthetic beating hearts in short-axis view: generated images with exact labels, for the demo, the tests and a first try."""
+"""Generated hearts in end-diastole and end-systole: two images of each with exact labels, for the demo, the tests and a first try."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Literal
 import numpy as np
 
 from prato.data.nifti import write_volume
-from prato.data.phantom_heart import contract
-from prato.data.phantom_scene import oblique_affine, random_scene
 from prato.data.studies import Manifest, Study, save_manifest
+from prato.phantom.heart import contract
+from prato.phantom.scene import oblique_affine, random_scene
 
 SOURCE = "phantom"
 _PHASES: tuple[tuple[int, Literal["ED", "ES"]], ...] = ((1, "ED"), (2, "ES"))
