@@ -25,7 +25,7 @@ from prato.data.label_names import LABEL_INFO, LabelError
 from prato.data.nifti import VolumeError, gzip_bytes, volume_bytes
 from prato.data.structures import voxel_counts
 from prato.data.studies import ENDINGS, split_name
-from prato.dicom.sidecar import remove_sidecar
+from prato.dicom.origin.sidecar import remove_sidecar
 from prato.exchange.staging import remove_abandoned_files
 from prato.labelling.files import SUFFIX, LabelFiles, read_if_exists, sha256
 from prato.labelling.records import UNKNOWN, Version

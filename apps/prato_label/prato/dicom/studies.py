@@ -10,9 +10,9 @@ from prato.data.label_records import LOCK_NAME
 from prato.data.listing import listed_first
 from prato.data.nifti import unzipped
 from prato.data.studies import MANIFEST_NAME, ManifestError, load_manifest
-from prato.dicom.find import ArchiveLimits, DicomError
 from prato.dicom.importer import PHASES, SOURCE, ImportedCine, Phases, Report, import_dicom
-from prato.dicom.sidecar import is_sidecar_of
+from prato.dicom.origin.sidecar import is_sidecar_of
+from prato.dicom.reading.files import ArchiveLimits, DicomError
 from prato.exchange.staging import move_into_place, staging_folder
 
 

@@ -1,4 +1,4 @@
-"""Generated hearts in end-diastole and end-systole: two images of each with exact labels, for the demo, the tests and a first try."""
+"""Generated hearts in end-diastole and end-systole: images with exact labels, for the demo, the tests and a first try."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from pydicom.multival import MultiValue
 from prato.data.label_names import LabelError, MisplacedLabelError
 from prato.data.nifti import Volume
 from prato.data.structures import structure_from_name
-from prato.dicom.references import CineReference
+from prato.dicom.origin.references import CineReference
 
 #: SOP instance UID, and of a multi-frame object the frame, from 1; None where nobody says which.
 Image = tuple[str, int | None]

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from prato.dicom.choose import choose_short_axis
-from prato.dicom.copies import drop_copies
-from prato.dicom.find import DicomError
-from prato.dicom.headers import Frame
-from prato.dicom.identity import file_name, pseudonym
-from prato.dicom.order import OrderedCine, put_in_order
-from prato.dicom.pixels import read_frame, read_pixels
-from prato.dicom.series import find_stacks
-from prato.dicom.stacks import LeftOut, Stack
+from prato.dicom.cines.choose import choose_short_axis
+from prato.dicom.cines.copies import drop_copies
+from prato.dicom.cines.identity import file_name, pseudonym
+from prato.dicom.cines.order import OrderedCine, put_in_order
+from prato.dicom.cines.series import find_stacks
+from prato.dicom.cines.stacks import LeftOut, Stack
+from prato.dicom.reading.files import DicomError
+from prato.dicom.reading.headers import Frame
+from prato.dicom.reading.pixels import read_frame, read_pixels
 
 #: Voxels of two cines that lie no further apart than this are in one place, mm.
 _SAME_MM = 0.01

@@ -12,8 +12,8 @@ import numpy as np
 import pydicom
 
 from prato.data.studies import split_name
-from prato.dicom.headers import Frame, without_warnings
-from prato.dicom.order import OrderedCine
+from prato.dicom.cines.order import OrderedCine
+from prato.dicom.reading.headers import Frame, without_warnings
 
 SCHEMA = "prato-label/cine/1"
 _VALID_UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))*")

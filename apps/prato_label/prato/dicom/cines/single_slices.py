@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prato.dicom.blocks import Block, angle_between, is_named_plain, is_parallel, normal_of
-from prato.dicom.breath_holds import AGAIN
-from prato.dicom.headers import Frame
-from prato.dicom.stacks import MIN_SLICES, LeftOut, Stack, are_apart, fit, is_regular, lie_alike, overlap, shift_aside
+from prato.dicom.cines.blocks import Block, angle_between, is_named_plain, is_parallel, normal_of
+from prato.dicom.cines.breath_holds import AGAIN
+from prato.dicom.cines.stacks import MIN_SLICES, LeftOut, Stack, are_apart, fit, is_regular, lie_alike, overlap, shift_aside
+from prato.dicom.reading.headers import Frame
 
 #: A slice that is turned by less, degrees, and whose centre lies by less beside the stack's, mm, was planned with it.
 _TURNED = 15.0

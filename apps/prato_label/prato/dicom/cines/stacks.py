@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prato.dicom.blocks import is_parallel, normal_of, reference_of
-from prato.dicom.headers import Frame
+from prato.dicom.cines.blocks import is_parallel, normal_of, reference_of
+from prato.dicom.reading.headers import Frame
 
 MIN_SLICES = 3
 #: By how much of it the distance between slices may vary: the positions in headers are rounded.

@@ -13,7 +13,7 @@ import pytest
 from pydicom.dataset import FileDataset
 
 from prato.dicom.importer import import_dicom
-from prato.dicom.references import CineReference
+from prato.dicom.origin.references import CineReference
 from tests.prato.dicom.scans import Scan, check, only, save, uid
 
 SCAN = Scan(description="cine sax")

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prato.dicom.blocks import SAME_SLICE_MM, reference_of
-from prato.dicom.find import DicomError
-from prato.dicom.headers import Frame
-from prato.dicom.stacks import Stack, is_regular
+from prato.dicom.cines.blocks import SAME_SLICE_MM, reference_of
+from prato.dicom.cines.stacks import Stack, is_regular
+from prato.dicom.reading.files import DicomError
+from prato.dicom.reading.headers import Frame
 
 #: What phases may be sorted by, the best first: DICOM's name, and where the record has it.
 _CRITERIA: tuple[tuple[str, Callable[[Frame], float | None]], ...] = (

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
-from prato.dicom.headers import Frame
+from prato.dicom.reading.headers import Frame
 
 #: Between two breath holds lies more, s.
 _APART_S = 3.0

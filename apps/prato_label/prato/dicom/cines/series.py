@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from prato.dicom.blocks import MIN_PHASES, ONE_PHASE, Block, angle_between, normal_of, split_series, tell_repeats, why_no_cine
-from prato.dicom.headers import Frame
-from prato.dicom.parts import join_parts
-from prato.dicom.single_phases import join_phases
-from prato.dicom.single_slices import acquisitions, join_small, lies_next_to, slices_of
-from prato.dicom.stacks import MIN_SLICES, LeftOut, Stack, fit, is_regular, overlap
+from prato.dicom.cines.blocks import MIN_PHASES, ONE_PHASE, Block, angle_between, normal_of, split_series, tell_repeats, why_no_cine
+from prato.dicom.cines.parts import join_parts
+from prato.dicom.cines.single_phases import join_phases
+from prato.dicom.cines.single_slices import acquisitions, join_small, lies_next_to, slices_of
+from prato.dicom.cines.stacks import MIN_SLICES, LeftOut, Stack, fit, is_regular, overlap
+from prato.dicom.reading.headers import Frame
 
 #: Planes that are turned by less than this belonged to one stack; what is turned by more is another view, degrees.
 _TURNED = 30.0

@@ -16,9 +16,9 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.valuerep import DA, TM, validate_value
 
-from prato.dicom.find import SourceFile
-from prato.dicom.headers import read_header
-from prato.dicom.references import CineReference
+from prato.dicom.origin.references import CineReference
+from prato.dicom.reading.files import SourceFile
+from prato.dicom.reading.headers import read_header
 
 logger = logging.getLogger(__name__)
 #: What of the modules Patient, General Study and Patient Study is taken over. The first ones have to be there, be they empty (type 2).

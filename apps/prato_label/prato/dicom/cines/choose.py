@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from prato.dicom.blocks import is_named_plain, normal_of
-from prato.dicom.stacks import LeftOut, Stack
+from prato.dicom.cines.blocks import is_named_plain, normal_of
+from prato.dicom.cines.stacks import LeftOut, Stack
 
 #: From the base of the left ventricle to its apex in most people, LPS: to the left, to the front, downwards.
 _LONG_AXIS = np.array([0.66, -0.62, -0.42]) / np.linalg.norm([0.66, -0.62, -0.42])

@@ -10,9 +10,9 @@ from itertools import count
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from prato.dicom.cines import FoundCine
-from prato.dicom.find import DicomError
-from prato.dicom.references import CineReference
+from prato.dicom.cines.find import FoundCine
+from prato.dicom.origin.references import CineReference
+from prato.dicom.reading.files import DicomError
 
 _Image = TypeVar("_Image", bound=Hashable)
 #: The patient, the UIDs of the examination and of the instance, as some programs that make images anonymous give those of other

@@ -14,8 +14,8 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from prato.data.nifti_head import MAX_VOXEL_BYTES
-from prato.dicom.find import DicomError, SourceFile
-from prato.dicom.headers import Frame
+from prato.dicom.reading.files import DicomError, SourceFile
+from prato.dicom.reading.headers import Frame
 
 #: Of all phases together, as 16 bits each.
 _MAX_BYTES = 4 * MAX_VOXEL_BYTES

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
-from prato.dicom.blocks import MIN_PHASES
-from prato.dicom.headers import Frame
-from prato.dicom.pixels import hash_pixels
+from prato.dicom.cines.blocks import MIN_PHASES
+from prato.dicom.reading.headers import Frame
+from prato.dicom.reading.pixels import hash_pixels
 
 
 def drop_copies(frames: Iterable[Frame]) -> tuple[list[Frame], int]:

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from prato.dicom.blocks import MIN_PHASES, ONE_PHASE, Block, beat_of, is_named_plain, join_blocks, why_no_cine
-from prato.dicom.stacks import LeftOut, lie_alike
+from prato.dicom.cines.blocks import MIN_PHASES, ONE_PHASE, Block, beat_of, is_named_plain, join_blocks, why_no_cine
+from prato.dicom.cines.stacks import LeftOut, lie_alike
 
 #: What series are put together must tell when in the heartbeat they are, over so much of it: other images are all of one time.
 _SPAN = 0.5

@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from prato.data.nifti import Volume
 from prato.data.studies import is_study_id
-from prato.dicom.find import DicomError
-from prato.dicom.sidecar import SCHEMA, is_valid_uid
+from prato.dicom.origin.sidecar import SCHEMA, is_valid_uid
+from prato.dicom.reading.files import DicomError
 
 #: Of the UIDs of what is exported, which are hashes of what it says and of where it comes from (X.667, version 5).
 _NAMESPACE = uuid.UUID("6f1d1b9e-9a40-4f0c-9f0b-0a0c3f6a7a52")
@@ -55,7 +55,7 @@ class CineReference(BaseModel):
     slices: int = Field(gt=0)
     affine_ras_mm: list[list[float]]
     dicom: DicomOrigin
-    #: Of each phase, as ``prato.dicom.sidecar.hash_phases``; cines that were imported by older versions have none.
+    #: Of each phase, as ``prato.dicom.origin.sidecar.hash_phases``; cines that were imported by older versions have none.
     voxels_sha256: list[str] | None = None
 
     @model_validator(mode="after")

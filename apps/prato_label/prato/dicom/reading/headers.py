@@ -15,8 +15,8 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import read_partial
 
 from prato.data.nifti_head import MAX_VOXEL_BYTES
-from prato.dicom.find import DicomError, SourceFile, check_inflated, printable
-from prato.dicom.times import count_frame, delays_of, number_of, numbers_of, phase_index
+from prato.dicom.reading.files import DicomError, SourceFile, check_inflated, printable
+from prato.dicom.reading.times import count_frame, delays_of, number_of, numbers_of, phase_index
 
 #: Most headers are this long at most; one that is longer is read to its end.
 _HEAD_BYTES = 2**16

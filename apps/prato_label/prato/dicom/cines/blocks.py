@@ -11,8 +11,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from prato.dicom.breath_holds import tell_apart
-from prato.dicom.headers import Frame
+from prato.dicom.cines.breath_holds import tell_apart
+from prato.dicom.reading.headers import Frame
 
 #: A cine has more phases than a series of echoes or inversion times; the coarsest cines that are read have 8.
 MIN_PHASES = 6

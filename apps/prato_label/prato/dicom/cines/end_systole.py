@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from prato.dicom.order import OrderedCine
+from prato.dicom.cines.order import OrderedCine
 
 #: The shares of the R-R interval between which the ventricles are emptiest.
 _SYSTOLE = (0.2, 0.6)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from prato.dicom.blocks import Block, is_named_plain, join_blocks, why_no_cine
-from prato.dicom.headers import Frame
-from prato.dicom.single_phases import describe
-from prato.dicom.stacks import MIN_SLICES, fit, overlap
+from prato.dicom.cines.blocks import Block, is_named_plain, join_blocks, why_no_cine
+from prato.dicom.cines.single_phases import describe
+from prato.dicom.cines.stacks import MIN_SLICES, fit, overlap
+from prato.dicom.reading.headers import Frame
 
 #: By which factor the times between phases may differ, also where one series ends and the next one begins.
 _UNEVEN = 1.7
