@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from prato.data.studies import ManifestError
+from prato.data.studies.folder import ManifestError
 from prato.dicom.labels.exporter import ExportReport, export_labels
 from prato.dicom.labels.labelled_cines import Ready, find_references
 from prato.dicom.origin.patient import Examination, find_examinations

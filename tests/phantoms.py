@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-from prato.data.studies import Manifest
+from prato.data.studies.folder import Manifest
 from prato.phantom import frames
 from prato.phantom.frames import Phantom, make_phantom, make_phantoms
 from prato.training.click_bank import ClickBank

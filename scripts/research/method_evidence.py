@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from prato.data.atomic import make_folder
 from prato.data.cases import load_training_case
-from prato.data.studies import find_labelled_studies
+from prato.data.studies.folder import find_labelled_studies
 from prato.models.checkpoint import model_preset
 from prato.models.registry import PIXEL, WINDOW
 from prato.models.unetr import PratoUNETR

@@ -24,7 +24,6 @@ from scipy.ndimage import convolve1d
 from scipy.signal import savgol_coeffs
 from tqdm import tqdm
 
-from prato.data.acdc_layout import read_info
 from prato.data.cases import read_label
 from prato.data.cine import Cine, read_cine
 from prato.data.nifti import Volume
@@ -32,6 +31,7 @@ from prato.data.stack import slice_axis, to_stack, volume_to_stack
 from prato.data.structures import STRUCTURES
 from prato.dicom.importer import import_dicom
 from prato.evaluation.metrics import structure_dice
+from prato.exchange.acdc_folder import read_info
 from prato.function.curve import VolumeCurve, count_minima, find_ed_es
 from prato.inference.image_stack import ImageStack
 from prato.inference.postprocess import remove_small_components

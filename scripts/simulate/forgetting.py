@@ -23,8 +23,8 @@ from tqdm import tqdm
 
 from prato.data.cases import load_training_case
 from prato.data.nifti import read_volume, write_volume
-from prato.data.splits import load_split
-from prato.data.studies import StudyFile, find_labelled_studies
+from prato.data.studies.folder import StudyFile, find_labelled_studies
+from prato.data.studies.splits import load_split
 from prato.evaluation.evaluate import evaluate_cases
 from prato.inference.predictor import Predictor
 from prato.models.checkpoint import load_model, read_spec, save_model

@@ -10,7 +10,7 @@ import torch
 from prato.data.cases import load_training_case, read_training_cases
 from prato.data.nifti import Volume, write_volume
 from prato.data.structures import STRUCTURES
-from prato.data.studies import StudyFile
+from prato.data.studies.folder import StudyFile
 from prato.labelling.doubts import anatomy_warnings
 from prato.phantom.frames import make_phantom
 

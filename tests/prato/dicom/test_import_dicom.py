@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from prato.data.cine import read_cine
-from prato.data.studies import load_manifest, save_manifest
+from prato.data.studies.folder import load_manifest, save_manifest
 from prato.dicom.importer import Phases, import_dicom
 from prato.dicom.reading.files import LIMITS, DicomError
 from prato.dicom.studies import import_into_studies

@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from scipy.ndimage import label
 
 from prato.data.structures import NUM_CLASSES, STRUCTURES
-from prato.data.studies import load_manifest
+from prato.data.studies.folder import load_manifest
 from prato.phantom.frames import Phantom, make_phantom, make_phantoms
 
 NUMBERS = range(1, 5)

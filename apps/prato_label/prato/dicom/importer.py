@@ -13,9 +13,9 @@ from typing import Literal
 
 from prato.data.atomic import make_folder, remove_abandoned, stage_bytes
 from prato.data.cine import cine_bytes
-from prato.data.listing import listed_first
 from prato.data.nifti import gzip_bytes, nifti_bytes, unzipped
-from prato.data.studies import Manifest, ManifestError, Study, load_manifest
+from prato.data.studies.folder import Manifest, ManifestError, Study, load_manifest
+from prato.data.studies.listing import listed_first
 from prato.dicom.cines.blocks import by_series
 from prato.dicom.cines.end_systole import guess_end_systole
 from prato.dicom.cines.find import FoundCine, find_cines, identify

@@ -6,10 +6,10 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from prato.data.label_records import LOCK_NAME
-from prato.data.listing import listed_first
 from prato.data.nifti import unzipped
-from prato.data.studies import MANIFEST_NAME, ManifestError, load_manifest
+from prato.data.studies.folder import MANIFEST_NAME, ManifestError, load_manifest
+from prato.data.studies.label_records import LOCK_NAME
+from prato.data.studies.listing import listed_first
 from prato.dicom.importer import PHASES, SOURCE, ImportedCine, Phases, Report, import_dicom
 from prato.dicom.origin.sidecar import is_sidecar_of
 from prato.dicom.reading.files import ArchiveLimits, DicomError

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from prato.data.atomic import make_folder
-from prato.data.studies import find_files
+from prato.data.studies.folder import find_files
 from prato.dicom.cines.blocks import by_series
 from prato.dicom.cines.find import FoundCine, find_cines
 from prato.dicom.importer import write_cine

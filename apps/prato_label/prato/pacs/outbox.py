@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from prato.data.atomic import write_bytes
 from prato.data.nifti import VolumeError
-from prato.data.studies import ManifestError, find_files
+from prato.data.studies.folder import ManifestError, find_files
 from prato.dicom.labels.exporter import export_segmentations
 from prato.dicom.labels.labelled_cines import LabelledCine, Ready, find_labelled_cines
 from prato.dicom.labels.segmentation import predecessor_of, segmentation_uid

@@ -11,7 +11,7 @@ import numpy as np
 from prato.data.atomic import write_bytes
 from prato.data.cine import read_cine, write_cine
 from prato.data.nifti import gzip_bytes, volume_bytes
-from prato.data.studies import Manifest, Study, save_manifest
+from prato.data.studies.folder import Manifest, Study, save_manifest
 from prato.phantom.frames import SOURCE, new_studies_folder
 from prato.phantom.heart import contract
 from prato.phantom.scene import Grain, Scene, oblique_affine, random_scene

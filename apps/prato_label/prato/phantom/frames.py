@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from prato.data.nifti import write_volume
-from prato.data.studies import Manifest, Study, save_manifest
+from prato.data.studies.folder import Manifest, Study, save_manifest
 from prato.phantom.heart import contract
 from prato.phantom.scene import oblique_affine, random_scene
 

@@ -17,8 +17,8 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from prato.data.cine import read_cine, read_cine_head
-from prato.data.label_check import check_label
-from prato.data.label_names import LabelError, UnknownNameError
+from prato.data.labels.check import check_label
+from prato.data.labels.names import LabelError, UnknownNameError
 from prato.data.nifti import Volume, VolumeError
 from prato.dicom.labels.contour_reader import STRUCTURE_SET, read_contours
 from prato.dicom.labels.drawings import Drawing, place

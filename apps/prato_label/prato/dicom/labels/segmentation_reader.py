@@ -12,8 +12,8 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 from pydicom.uid import UID, AllTransferSyntaxes
 
-from prato.data.label_check import match_grid
-from prato.data.label_names import LabelError, MisplacedLabelError
+from prato.data.labels.check import match_grid
+from prato.data.labels.names import LabelError, MisplacedLabelError
 from prato.data.nifti import Volume
 from prato.data.structures import structure_from_name
 from prato.dicom.labels.codes import STRUCTURE_CODES

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from prato.data.nifti import Volume
-from prato.data.studies import is_study_id
+from prato.data.studies.folder import is_study_id
 from prato.dicom.origin.sidecar import SCHEMA, is_valid_uid
 from prato.dicom.reading.files import DicomError
 

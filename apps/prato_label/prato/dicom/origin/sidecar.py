@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pydicom
 
-from prato.data.studies import split_name
+from prato.data.studies.folder import split_name
 from prato.dicom.cines.order import OrderedCine
 from prato.dicom.reading.headers import Frame, without_warnings
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prato.data.label_check import _values, check_label, read_label_volume
-from prato.data.label_names import LabelError, read_convention
+from prato.data.labels.check import _values, check_label, read_label_volume
+from prato.data.labels.names import LabelError, read_convention
 from prato.data.nifti import Volume, read_volume, volume_from_image, write_volume
 from prato.data.structures import STRUCTURES, structure_from_name, voxel_counts
 

@@ -9,9 +9,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from prato.data.label_names import LABEL_INFO
+from prato.data.labels.names import LABEL_INFO
 from prato.data.nifti import gzip_bytes
-from prato.data.studies import split_name
+from prato.data.studies.folder import split_name
 
 #: Folder of the versions of labels, in a studies folder. Not below "labels", where MONAI Label takes each folder for a tag.
 HISTORY = "label_history"

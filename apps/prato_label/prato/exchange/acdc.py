@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from prato.data.acdc_layout import AcdcError, Frame, Frames, find_patients, read_patient
 from prato.data.atomic import remove_abandoned, write_bytes
-from prato.data.label_records import HISTORY
-from prato.data.listing import listed_first
 from prato.data.nifti import gzip_bytes, unzipped
-from prato.data.studies import ENDINGS, MANIFEST_NAME, ManifestError, Study, load_manifest
+from prato.data.studies.folder import ENDINGS, MANIFEST_NAME, ManifestError, Study, load_manifest
+from prato.data.studies.label_records import HISTORY
+from prato.data.studies.listing import listed_first
+from prato.exchange.acdc_folder import AcdcError, Frame, Frames, find_patients, read_patient
 
 LABELS = "labels/final"
 SOURCE = "ACDC"

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from prato.data.splits import Split, SplitError, load_split, save_split, shuffle_key, split_folds, split_patients
-from prato.data.studies import Study, patient_of
+from prato.data.studies.folder import Study, patient_of
+from prato.data.studies.splits import Split, SplitError, load_split, save_split, shuffle_key, split_folds, split_patients
 
 NAMES = [f"patient{n:03d}" for n in range(1, 101)]
 GROUPS = {name: ["NOR", "DCM", "HCM", "MINF", "RV"][n // 20] for n, name in enumerate(NAMES)}

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from prato.data.label_names import LabelError, MisplacedLabelError, structure_numbers
+from prato.data.labels.names import LabelError, MisplacedLabelError, structure_numbers
 from prato.data.nifti import Volume, VolumeError, read_image, volume_from_image
 from prato.data.structures import BACKGROUND
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prato.data.label_anatomy import describe_lack, judge_anatomy
+from prato.data.labels.anatomy import describe_lack, judge_anatomy
 from prato.data.structures import STRUCTURES
 
 RV, MYO, LV = STRUCTURES.values()

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from prato.data.listing import listed_first
-from prato.data.studies import MANIFEST_NAME, Manifest, Study, load_manifest, save_manifest
+from prato.data.studies.folder import MANIFEST_NAME, Manifest, Study, load_manifest, save_manifest
+from prato.data.studies.listing import listed_first
 
 
 def test_what_several_list_at_once_is_all_listed(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prato.data.label_records import recorded_label_info, recorded_proposal_model
 from prato.data.nifti import gzip_bytes, nifti_bytes
+from prato.data.studies.label_records import recorded_label_info, recorded_proposal_model
 
 
 def write(label: Path, value: int) -> str:

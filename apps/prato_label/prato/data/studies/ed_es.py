@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from prato.data.studies import Study
+from prato.data.studies.folder import Study
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import numpy as np
 from prato.data.cine import cine_bytes, read_cine
 from prato.data.nifti import Volume, VolumeError, nifti_bytes, read_image, volume_from_image
 from prato.data.structures import NUM_CLASSES
-from prato.data.studies import Study
+from prato.data.studies.folder import Study
 
 Frames = Literal["ed,es", "all", "cine"]
 _PATIENT = re.compile(r"patient\d+")

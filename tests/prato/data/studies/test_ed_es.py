@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prato.data.ed_es import named_ed_es
-from prato.data.label_records import recorded_image_info
-from prato.data.studies import Study, describe_study
+from prato.data.studies.ed_es import named_ed_es
+from prato.data.studies.folder import Study, describe_study
+from prato.data.studies.label_records import recorded_image_info
 
 ANYTHING = st.sampled_from([None, True, False, -1, 0, 1, 2, 3, 5, 7, 1.0, float("nan"), "", "2", [], {}])
 

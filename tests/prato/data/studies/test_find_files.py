@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from prato.archive.studies import read_jobs
 from prato.data.nifti import write_volume
-from prato.data.studies import ENDINGS, find_files, find_labelled_studies, is_study_id, split_name
+from prato.data.studies.folder import ENDINGS, find_files, find_labelled_studies, is_study_id, split_name
 from prato.labelling.files import LabelFiles, list_labelled_studies
 from prato.labelling.records import LabelVersionError, UnknownVersionError
 

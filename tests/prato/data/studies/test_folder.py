@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prato.data.studies import MANIFEST_NAME, Manifest, ManifestError, Study, examination_of, load_manifest, patient_of, save_manifest
+from prato.data.studies.folder import (
+    MANIFEST_NAME,
+    Manifest,
+    ManifestError,
+    Study,
+    examination_of,
+    load_manifest,
+    patient_of,
+    save_manifest,
+)
 
 STUDY = Study(patient="patient001", frame=1, phase="ED", group="DCM", height_cm=184.0, weight_kg=95.0)
 

@@ -13,7 +13,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from prato.data.atomic import write_bytes
-from prato.data.studies import compose
+from prato.data.studies.folder import compose
 
 
 class Split(BaseModel):

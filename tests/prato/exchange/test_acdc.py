@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from prato.data.acdc import import_acdc
-from prato.data.acdc_layout import AcdcError, find_patients, read_info
 from prato.data.cine import read_cine
 from prato.data.nifti import read_volume, write_volume
-from prato.data.studies import find_labelled_studies, load_manifest, save_manifest
+from prato.data.studies.folder import find_labelled_studies, load_manifest, save_manifest
+from prato.exchange.acdc import import_acdc
+from prato.exchange.acdc_folder import AcdcError, find_patients, read_info
 from prato.labelling.trusted import find_trusted_phases
 from prato.labelling.versions import LabelVersions
 from tests.real_data import require_real_data

@@ -9,8 +9,8 @@ from pathlib import Path
 from filelock import FileLock
 
 from prato.data.atomic import write_bytes
-from prato.data.label_records import LOCK_NAME
-from prato.data.studies import MANIFEST_NAME, Manifest, Study, load_manifest, save_manifest
+from prato.data.studies.folder import MANIFEST_NAME, Manifest, Study, load_manifest, save_manifest
+from prato.data.studies.label_records import LOCK_NAME
 
 
 @contextmanager
