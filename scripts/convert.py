@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from prato.data.label_names import CONVENTIONS, read_convention
+from prato.data.labels.names import CONVENTIONS, read_convention
 from prato.exchange.final_labels import FinalLabels
 from prato.exchange.importing import import_cases
 from prato.exchange.layouts import export_folder, find_layout, layouts

@@ -23,10 +23,10 @@ from rich.table import Table
 
 from prato.data.atomic import write_bytes
 from prato.data.nifti import read_volume
-from prato.data.phantom import make_phantoms
 from prato.data.structures import STRUCTURES
 from prato.evaluation.metrics import case_metrics
 from prato.models.registry import DEFAULT_MODEL as MODEL
+from prato.phantom.frames import make_phantoms
 from prato.prompts.box import Box
 from scripts.common.arguments import MAX_SEED
 from scripts.common.demo_client import DemoServer, ServerError, copy_app

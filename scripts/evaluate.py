@@ -10,8 +10,8 @@ import typer
 from rich.table import Table
 from tqdm import tqdm
 
-from prato.data.splits import load_split
-from prato.data.studies import find_labelled_studies
+from prato.data.studies.folder import find_labelled_studies
+from prato.data.studies.splits import load_split
 from prato.evaluation.box_conditions import BoxCondition
 from prato.evaluation.evaluate import evaluate_cases, summary
 from prato.inference.predictor import Predictor

@@ -9,12 +9,12 @@ from typing import Annotated
 
 import typer
 
-from prato.data.studies import ManifestError
-from prato.dicom.find import DicomError, open_source
+from prato.data.studies.folder import ManifestError
 from prato.dicom.labels.exporter import ExportReport, export_labels
 from prato.dicom.labels.labelled_cines import Ready, find_references
-from prato.dicom.patient import Examination, find_examinations
-from prato.dicom.references import CineReference
+from prato.dicom.origin.patient import Examination, find_examinations
+from prato.dicom.origin.references import CineReference
+from prato.dicom.reading.files import DicomError, open_source
 from prato.pacs.fetch import read_examination
 from prato.pacs.web import GoneError, Pacs, PacsError
 from prato_server.settings import SettingsError, load_settings

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from prato.data.splits import load_split
+from prato.data.studies.splits import load_split
 from prato.exchange.final_labels import FinalLabels
 from prato.exchange.nnunet import export_nnunet, is_dataset_name
 from scripts.common.folders import refusals, show_export, show_progress

@@ -13,8 +13,8 @@ import typer
 from matplotlib.figure import Figure
 
 from prato.data.nifti import write_volume
-from prato.data.phantom import Phantom, make_phantom
 from prato.data.structures import COLOURS, STRUCTURES
+from prato.phantom.frames import Phantom, make_phantom
 from scripts.common.paths import ROOT
 
 #: This repository, where the extension's pages lead to for what is said of the server.

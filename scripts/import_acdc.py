@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 from tqdm import tqdm
 
-from prato.data.acdc import LABELS, import_acdc
-from prato.data.acdc_layout import AcdcError
+from prato.exchange.acdc import LABELS, import_acdc
+from prato.exchange.acdc_folder import AcdcError
 from scripts.common.refusals import refuse_target
 
 

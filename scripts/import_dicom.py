@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 from tqdm import tqdm
 
-from prato.dicom.find import DicomError
 from prato.dicom.importer import PHASES, ImportedCine, Report, import_dicom
+from prato.dicom.reading.files import DicomError
 from scripts.common.refusals import refuse_target
 
 

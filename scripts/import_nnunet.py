@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from prato.data.label_names import CONVENTIONS, read_convention
+from prato.data.labels.names import CONVENTIONS, read_convention
 from prato.exchange import nnunet
 from prato.exchange.importing import import_cases
 from prato.labelling.records import UNKNOWN

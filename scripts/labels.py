@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from prato.data.atomic import first_line, write_bytes
 from prato.data.cases import load_training_cases
-from prato.data.label_names import CONVENTIONS, read_convention, read_segment_names
-from prato.data.studies import ENDINGS, find_files, find_labelled_studies, printed, require_folder
+from prato.data.labels.names import CONVENTIONS, read_convention, read_segment_names
+from prato.data.studies.folder import ENDINGS, find_files, find_labelled_studies, printed, require_folder
 from prato.dicom.labels.importing import FoundDicomMasks, find_dicom_masks, import_dicom_mask
 from prato.evaluation.agreement import folder_agreement, label_diff, study_agreement
 from prato.labelling.files import list_labelled_studies

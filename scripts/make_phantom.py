@@ -9,8 +9,8 @@ import typer
 from tqdm import tqdm
 
 from prato.data.nifti_head import MAX_PHASES
-from prato.data.phantom import make_phantoms
-from prato.data.phantom_beat import MIN_PHASES, make_beats
+from prato.phantom.beat import MIN_PHASES, make_beats
+from prato.phantom.frames import make_phantoms
 
 #: As many as a scanner's protocol usually asks for.
 _PHASES = 30

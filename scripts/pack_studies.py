@@ -13,10 +13,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from prato.data.cases import TrainingCase, load_training_case
-from prato.data.label_records import HISTORY
 from prato.data.nifti import VolumeError, read_volume, write_volume
 from prato.data.stack import from_stack, slice_axis
-from prato.data.studies import StudyFile, find_files, find_labelled_studies, load_manifest, save_manifest
+from prato.data.studies.folder import StudyFile, find_files, find_labelled_studies, load_manifest, save_manifest
+from prato.data.studies.label_records import HISTORY
 from prato.function.hearts import LABELS
 from prato.labelling.trusted import find_trusted_phases
 from prato.models.registry import PIXEL

@@ -20,8 +20,8 @@ from tqdm import tqdm
 
 from prato.data.atomic import first_line
 from prato.data.cases import TrainingCase, load_training_cases
-from prato.data.splits import Split, load_split, save_split, split_patients
-from prato.data.studies import StudyFile, find_labelled_studies, load_manifest
+from prato.data.studies.folder import StudyFile, find_labelled_studies, load_manifest
+from prato.data.studies.splits import Split, load_split, save_split, split_patients
 from prato.labelling.trusted import find_trusted_phases
 from prato.models.base import PrunableNetwork
 from prato.models.checkpoint import ModelSpec, load_model, model_preset, save_model

@@ -9,16 +9,16 @@ from unittest.mock import patch
 
 import numpy as np
 
-from prato.data import phantom
-from prato.data.phantom import Phantom, make_phantom, make_phantoms
-from prato.data.studies import Manifest
+from prato.data.studies.folder import Manifest
+from prato.phantom import frames
+from prato.phantom.frames import Phantom, make_phantom, make_phantoms
 from prato.training.click_bank import ClickBank
 from prato.training.slice_bank import CANVAS
 
 
 def make_thin_phantoms(folder: Path, patients: int, slices: int = 4, seed: int = 0) -> Manifest:
     """What ``make_phantoms(folder, patients, seed)`` writes, of each image and label the ``slices`` in the middle."""
-    with patch.object(phantom, "make_phantom", lambda seed, number: _thin(seed, number, slices)):
+    with patch.object(frames, "make_phantom", lambda seed, number: _thin(seed, number, slices)):
         return make_phantoms(folder, patients, seed)
 
 

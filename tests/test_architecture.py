@@ -23,7 +23,12 @@ PULLS_TORCHVISION = (
 FORBIDDEN = {
     "apps": ("scripts", "slicer"),
     "apps/prato_label/prato": ("monailabel", "fastapi", "starlette", "prato_server", "lib", "main"),
-    "apps/prato_label/lib": ("main",),
+    "apps/prato_label/prato/data/labels": ("prato.data.studies", "prato.data.cases"),
+    "apps/prato_label/prato/dicom/reading": ("prato.dicom.cines", "prato.dicom.origin", "prato.dicom.labels", "prato.dicom.importer"),
+    "apps/prato_label/prato/dicom/cines": ("prato.dicom.origin", "prato.dicom.labels", "prato.dicom.importer"),
+    "apps/prato_label/prato/dicom/origin": ("prato.dicom.labels", "prato.dicom.importer"),
+    "apps/prato_label/prato/dicom/labels": ("prato.dicom.importer", "prato.dicom.studies"),
+    "apps/prato_label/lib": ("main", "prato.phantom"),
     "apps/prato_label/prato_server": ("torch", "prato", "lib", "main"),
     "scripts": ("monailabel", "lib", "main", "slicer"),
     "slicer_module": ("torch", "monai", "monailabel", "prato", "lib", "main", "scripts"),
@@ -60,6 +65,8 @@ def test_imports_point_one_way(place: str) -> None:
     ("place", "package"),
     [
         ("apps/prato_label/prato", "prato"),
+        ("apps/prato_label/prato/data", "prato.data"),
+        ("apps/prato_label/prato/dicom", "prato.dicom"),
         ("apps/prato_label/lib", "lib"),
         ("slicer_module/PratoLabel/PratoLabelLib", "PratoLabelLib"),
         ("scripts", "scripts"),

@@ -15,7 +15,7 @@ from rich.table import Table
 from tqdm import tqdm
 
 from prato.data.cases import TrainingCase, load_training_case
-from prato.data.studies import find_labelled_studies
+from prato.data.studies.folder import find_labelled_studies
 from prato.evaluation.validation import heart_slices
 from prato.models.checkpoint import CheckpointError, ModelSpec, channels_last, load_model
 from prato.models.convert_state_dict import convert_state_dict

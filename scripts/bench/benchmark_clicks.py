@@ -23,7 +23,7 @@ import typer
 
 from prato.data.cases import read_label
 from prato.data.nifti import read_volume
-from prato.data.studies import StudyFile
+from prato.data.studies.folder import StudyFile
 from prato.models.registry import DEFAULT_MODEL
 from prato.prompts.box import Box
 from prato.prompts.mask_prompt import encode_part

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from prato.data.cases import read_label
 from prato.data.nifti import read_volume, write_volume
-from prato.data.studies import StudyFile, find_labelled_studies
+from prato.data.studies.folder import StudyFile, find_labelled_studies
 from prato.models.registry import DEFAULT_MODEL
 from prato.prompts.box import Box
 from prato.runtime.devices import device_name

@@ -19,8 +19,8 @@ import typer
 
 from prato.data.cine import read_cine, write_cine
 from prato.data.nifti import write_volume
-from prato.data.phantom_beat import make_beat
 from prato.models.registry import DEFAULT_MODEL
+from prato.phantom.beat import make_beat
 from prato.runtime.devices import default_device, device_name
 from scripts.bench.server_memory import mib, watch_height
 from scripts.common.demo_client import DemoServer, copy_app

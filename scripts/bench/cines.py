@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from prato.data.cases import read_label
 from prato.data.nifti import read_volume, write_volume
-from prato.data.studies import StudyFile
+from prato.data.studies.folder import StudyFile
 from prato.prompts.box import Box
 
 

@@ -20,9 +20,9 @@ from tqdm import tqdm
 from prato.data.cases import read_label
 from prato.data.intensity import normalise
 from prato.data.nifti import Volume, read_volume
-from prato.data.splits import load_split
 from prato.data.structures import STRUCTURES
-from prato.data.studies import find_labelled_studies
+from prato.data.studies.folder import find_labelled_studies
+from prato.data.studies.splits import load_split
 from prato.evaluation.metrics import case_metrics
 from prato.inference.predictor import Predictor
 from prato.prompts.box import Box, BoxPrompt

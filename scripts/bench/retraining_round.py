@@ -17,7 +17,7 @@ import psutil
 import torch
 import typer
 
-from prato.data.studies import find_labelled_studies
+from prato.data.studies.folder import find_labelled_studies
 from prato.models.registry import DEFAULT_MODEL
 from prato.runtime.devices import default_device, device_name
 from prato.runtime.precision import is_bfloat16_fast

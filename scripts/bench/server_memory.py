@@ -17,7 +17,7 @@ import typer
 from scipy import ndimage
 
 from prato.data.nifti import Volume, read_volume, write_volume
-from prato.data.studies import find_labelled_studies
+from prato.data.studies.folder import find_labelled_studies
 from prato.models.registry import DEFAULT_MODEL
 from prato.runtime.devices import default_device, device_name
 from scripts.common.demo_client import DemoServer, copy_app

@@ -14,7 +14,7 @@ import typer
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from tqdm import tqdm
 
-from prato.data.phantom import make_phantoms
+from prato.phantom.frames import make_phantoms
 from scripts.chaos.fuzz_requests import Fuzz, requests_for
 from scripts.common.demo_client import DemoServer, ServerError, copy_app
 from scripts.common.provenance import origin

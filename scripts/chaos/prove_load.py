@@ -16,7 +16,7 @@ import typer
 from tqdm import tqdm
 
 from prato.data.nifti import read_volume
-from prato.data.phantom import make_phantoms
+from prato.phantom.frames import make_phantoms
 from scripts.chaos.load_clients import Seen, Worker, stored_labels
 from scripts.common.demo_client import DemoServer, ServerError, copy_app
 from scripts.common.provenance import origin

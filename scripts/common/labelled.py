@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from prato.data.splits import load_split
-from prato.data.studies import StudyFile, find_labelled_studies
+from prato.data.studies.folder import StudyFile, find_labelled_studies
+from prato.data.studies.splits import load_split
 
 
 def require_labelled_studies(folder: Path, split: Path | None = None, count: int | None = None) -> list[StudyFile]:

@@ -20,7 +20,7 @@ from prato.data.cases import read_label
 from prato.data.nifti import Volume, read_volume
 from prato.data.stack import slice_axis, to_stack, volume_to_stack
 from prato.data.structures import NUM_CLASSES
-from prato.data.studies import StudyFile
+from prato.data.studies.folder import StudyFile
 from prato.evaluation.box_conditions import BoxCondition, seeded_rng
 from prato.evaluation.evaluate import evaluate_volume
 from prato.inference.predictor import Predictor

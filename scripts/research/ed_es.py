@@ -15,8 +15,8 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 from tqdm import tqdm
 
-from prato.data.phantom_beat import BeatLabels, make_beat_labels
 from prato.function.curve import VolumeCurve, find_ed_es
+from prato.phantom.beat import BeatLabels, make_beat_labels
 from prato.prompts.box import Box
 from scripts.common.arguments import HelpFormatter, positive_int, seed_number, table_file
 from scripts.common.provenance import origin

@@ -27,7 +27,7 @@ from prato.data.nifti import Volume, read_volume
 from prato.data.resampling import stack_neighbours
 from prato.data.stack import slice_axis, to_stack, volume_to_stack
 from prato.data.structures import NUM_CLASSES, STRUCTURES
-from prato.data.studies import StudyFile
+from prato.data.studies.folder import StudyFile
 from prato.evaluation.metrics import structure_dice
 from prato.inference.image_stack import ImageStack
 from prato.inference.postprocess import remove_small_components

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from prato.data.splits import load_split
 from prato.data.structures import STRUCTURES
+from prato.data.studies.splits import load_split
 from prato.models.checkpoint import model_preset, save_model
 from prato.models.registry import PIXEL
 from scripts.common.paths import MODELS, RESULTS

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from prato.data.atomic import make_folder
 from prato.data.cases import load_training_case
-from prato.data.phantom import make_phantoms
-from prato.data.studies import find_labelled_studies
+from prato.data.studies.folder import find_labelled_studies
 from prato.models.checkpoint import model_preset
 from prato.models.registry import PIXEL, WINDOW
 from prato.models.unetr import PratoUNETR
+from prato.phantom.frames import make_phantoms
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import BoxPrompt
 from prato.pruning.plan import PruningPlan

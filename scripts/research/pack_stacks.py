@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from prato.data.atomic import make_folder
 from prato.data.cases import load_training_cases
-from prato.data.splits import load_split
-from prato.data.studies import find_labelled_studies
+from prato.data.studies.folder import find_labelled_studies
+from prato.data.studies.splits import load_split
 from prato.training.slice_bank import save_packed
 from scripts.common.paths import ACDC_SPLIT, check_writable
 from scripts.common.refusals import refuses_in_one_sentence

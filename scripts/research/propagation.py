@@ -23,20 +23,20 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from prato.data.acdc_layout import read_info
 from prato.data.cases import TrainingCase, load_training_case, read_label
 from prato.data.cine import Cine, read_cine, write_cine
 from prato.data.nifti import read_volume, write_volume
-from prato.data.phantom_beat import make_beat
 from prato.data.stack import slice_axis
 from prato.data.structures import NUM_CLASSES, STRUCTURES
-from prato.data.studies import StudyFile
+from prato.data.studies.folder import StudyFile
 from prato.evaluation.metrics import structure_dice
+from prato.exchange.acdc_folder import read_info
 from prato.inference.cine_predictor import predict_cine
 from prato.inference.predictor import Predictor
 from prato.inference.stack_segmenter import StackSegmenter
 from prato.models.checkpoint import load_model
 from prato.models.registry import DEFAULT_MODEL
+from prato.phantom.beat import make_beat
 from prato.propagation.propagate import Motion, Moved, Propagation, Trust
 from prato.training.fine_tuning import LEARNING_RATE, FineTuning, TrainingParameters, fine_tune
 from prato.training.progress import TrainingProgress

@@ -24,20 +24,20 @@ from scipy.ndimage import convolve1d
 from scipy.signal import savgol_coeffs
 from tqdm import tqdm
 
-from prato.data.acdc_layout import read_info
 from prato.data.cases import read_label
 from prato.data.cine import Cine, read_cine
 from prato.data.nifti import Volume
-from prato.data.phantom_beat import make_beat
 from prato.data.stack import slice_axis, to_stack, volume_to_stack
 from prato.data.structures import STRUCTURES
 from prato.dicom.importer import import_dicom
 from prato.evaluation.metrics import structure_dice
+from prato.exchange.acdc_folder import read_info
 from prato.function.curve import VolumeCurve, count_minima, find_ed_es
 from prato.inference.image_stack import ImageStack
 from prato.inference.postprocess import remove_small_components
 from prato.inference.stack_segmenter import StackSegmenter
 from prato.models.registry import DEFAULT_MODEL
+from prato.phantom.beat import make_beat
 from prato.prompts.box import Box
 from scripts.common.arguments import HelpFormatter, positive_int, refused_in_one_sentence, seed_number, table_file
 from scripts.common.provenance import origin

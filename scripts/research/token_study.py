@@ -15,7 +15,7 @@ from tqdm import tqdm
 from prato.data.cases import read_label
 from prato.data.nifti import Volume, read_volume
 from prato.data.structures import STRUCTURES
-from prato.data.studies import StudyFile
+from prato.data.studies.folder import StudyFile
 from prato.evaluation.box_conditions import BoxCondition, perturb_box, seeded_rng
 from prato.evaluation.metrics import case_metrics
 from prato.inference.predictor import Predictor

@@ -11,8 +11,8 @@ from tqdm import tqdm
 
 from prato.data.atomic import make_folder
 from prato.data.cases import TrainingCase, load_training_case
-from prato.data.splits import load_split
-from prato.data.studies import find_labelled_studies
+from prato.data.studies.folder import find_labelled_studies
+from prato.data.studies.splits import load_split
 from prato.models.checkpoint import load_model, model_preset, save_model
 from prato.models.registry import DEFAULT_MODEL
 from prato.training.click_bank import ClickBank

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from prato.data.cases import read_label
 from prato.data.nifti import read_volume
 from prato.data.structures import BACKGROUND, STRUCTURES
-from prato.data.studies import StudyFile
+from prato.data.studies.folder import StudyFile
 from prato.evaluation.metrics import structure_dice
 from prato.inference.image_stack import ImageStack
 from prato.inference.predictor import Predictor

@@ -22,11 +22,11 @@ from tqdm import tqdm
 
 from prato.data.cases import TrainingCase, load_training_case
 from prato.data.nifti import read_volume, write_volume
-from prato.data.phantom import make_phantoms
-from prato.data.splits import load_split
-from prato.data.studies import StudyFile, find_labelled_studies
+from prato.data.studies.folder import StudyFile, find_labelled_studies
+from prato.data.studies.splits import load_split
 from prato.models.checkpoint import load_model, read_spec, save_model
 from prato.models.registry import DEFAULT_MODEL
+from prato.phantom.frames import make_phantoms
 from prato.retraining.comparison import measure_dice
 from prato.training.fine_tuning import LEARNING_RATE, FineTuning, TrainingParameters, choose_rate, fine_tune
 from prato.training.progress import TrainingProgress

@@ -23,12 +23,12 @@ from tqdm import tqdm
 
 from prato.data.cases import load_training_case
 from prato.data.nifti import read_volume, write_volume
-from prato.data.phantom import make_phantoms
-from prato.data.splits import load_split
-from prato.data.studies import StudyFile, find_labelled_studies
+from prato.data.studies.folder import StudyFile, find_labelled_studies
+from prato.data.studies.splits import load_split
 from prato.evaluation.evaluate import evaluate_cases
 from prato.inference.predictor import Predictor
 from prato.models.checkpoint import load_model, read_spec, save_model
+from prato.phantom.frames import make_phantoms
 from prato.prompts.batch import PromptBatch
 from prato.pruning.record import PrunedOutput
 from prato.training.fine_tuning import BATCH_SIZE, LEARNING_RATE, FrozenBatchNormTrainer, blend

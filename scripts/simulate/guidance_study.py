@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from prato.data.atomic import make_folder
 from prato.data.structures import NUM_CLASSES
-from prato.data.studies import StudyFile
+from prato.data.studies.folder import StudyFile
 from prato.models.checkpoint import model_preset
 from prato.models.click_refiner import INPUTS, PLACED, ClickRefiner
 from prato.refinement.refiner import Refiner

@@ -11,9 +11,9 @@ import torch
 from tqdm import tqdm
 
 from prato.data.cases import TrainingCase, load_training_case
-from prato.data.phantom import make_phantoms
-from prato.data.studies import StudyFile, find_labelled_studies
+from prato.data.studies.folder import StudyFile, find_labelled_studies
 from prato.models.checkpoint import ModelSpec, load_model, model_preset, read_spec, save_model, stored_version
+from prato.phantom.frames import make_phantoms
 from prato.training.trainer import Budget, Settings, Trainer
 
 #: The shipped networks see 192 mm in pixels of 1.5 mm. A round must take seconds here: a quarter of the pixels, room for most hearts, and

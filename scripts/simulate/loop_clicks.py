@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from prato.data.cases import read_label
 from prato.data.nifti import read_volume
-from prato.data.studies import StudyFile
+from prato.data.studies.folder import StudyFile
 from prato.inference.image_stack import ImageStack
 from prato.inference.predictor import Predictor
 from prato.models.registry import DEFAULT_MODEL

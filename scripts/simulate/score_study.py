@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 from prato.acquisition.phases import find_pairs
 from prato.acquisition.scores import entropy_score, jitter_score, phases_score
-from prato.data.splits import load_split
-from prato.data.studies import find_labelled_studies, load_manifest
+from prato.data.studies.folder import find_labelled_studies, load_manifest
+from prato.data.studies.splits import load_split
 from prato.inference.predictor import Predictor
 from prato.models.registry import DEFAULT_MODEL
 from scripts.common.model_files import locator_file

@@ -21,8 +21,8 @@ import typer
 from tqdm import tqdm
 
 from prato.acquisition.phases import find_pairs
-from prato.data.splits import load_split
-from prato.data.studies import find_labelled_studies, load_manifest
+from prato.data.studies.folder import find_labelled_studies, load_manifest
+from prato.data.studies.splits import load_split
 from prato.inference.predictor import Predictor
 from prato.models.registry import list_presets
 from scripts.common.arguments import MAX_SEED

@@ -15,7 +15,7 @@ import pytest
 import requests
 
 from prato.data.cine import write_cine
-from prato.data.studies import Manifest, Study, save_manifest
+from prato.data.studies.folder import Manifest, Study, save_manifest
 from tests.app.live import LiveServer, Reply, write_study
 from tests.app.test_bad_input_live import refused
 from tests.waiting import wait_until

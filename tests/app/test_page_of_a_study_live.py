@@ -14,8 +14,8 @@ import requests
 
 from prato.data.cine import read_cine, write_cine
 from prato.data.nifti import gzip_bytes, volume_bytes
-from prato.data.phantom_beat import make_beat
 from prato.function.hearts import find_hearts
+from prato.phantom.beat import make_beat
 from tests.app.browsing import HOSTILE, PICTURES, open_page
 from tests.app.guarded import TOKEN, ask, refused
 from tests.app.hearts import heart

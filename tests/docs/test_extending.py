@@ -26,7 +26,7 @@ import scripts.research.datasets
 from lib.activelearning import registry as strategies
 from prato.data.cases import load_training_case
 from prato.data.nifti import Volume
-from prato.data.studies import find_labelled_studies
+from prato.data.studies.folder import find_labelled_studies
 from prato.inference.image_stack import ImageStack
 from prato.inference.predictor import Predictor
 from prato.inference.request import InferenceRequest, RequestError

@@ -18,7 +18,7 @@ import pytest
 import requests
 
 from prato.data.cine import read_cine, write_cine
-from prato.data.phantom_beat import make_beat
+from prato.phantom.beat import make_beat
 from tests.app.hearts import stack_model
 from tests.app.live import copy_app, start_server
 from tests.prato.dicom.scans import Scan, decoys, to_bytes

@@ -11,7 +11,7 @@ from prato.archive.labeller import Labeller, run_parameters
 from prato.archive.run import Run
 from prato.data.cine import read_cine, write_cine
 from prato.data.nifti import read_volume, write_volume
-from prato.data.studies import Manifest, Study, save_manifest
+from prato.data.studies.folder import Manifest, Study, save_manifest
 from prato.inference.cine_predictor import predict_cine
 from prato.inference.predictor import Predictor
 from prato.models.checkpoint import ModelSpec, load_model, save_model

@@ -15,7 +15,7 @@ import pytest
 from prato.data.cine import read_cine, write_cine
 from prato.data.nifti import write_volume
 from prato.data.structures import STRUCTURES
-from prato.data.studies import Manifest, Study, load_manifest, save_manifest
+from prato.data.studies.folder import Manifest, Study, load_manifest, save_manifest
 from prato.function import report
 from prato.function.hearts import find_hearts
 from prato.labelling.versions import LabelVersions

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prato.data.cine import read_cine
-from prato.data.label_check import check_label, read_label_volume
-from prato.data.phantom_beat import MIN_PHASES, make_beats, random_timing
-from prato.data.studies import find_labelled_studies, load_manifest
+from prato.data.labels.check import check_label, read_label_volume
+from prato.data.studies.folder import find_labelled_studies, load_manifest
 from prato.function.hearts import find_hearts
 from prato.labelling.trusted import find_trusted_phases
 from prato.labelling.versions import anatomy_warnings
+from prato.phantom.beat import MIN_PHASES, make_beats, random_timing
 from scripts import make_phantom
 from tests.scripts.cli import run_script
 

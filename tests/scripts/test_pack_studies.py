@@ -9,7 +9,7 @@ import torch
 
 from prato.data.cases import load_training_case
 from prato.data.nifti import read_volume, write_volume
-from prato.data.studies import find_labelled_studies
+from prato.data.studies.folder import find_labelled_studies
 from prato.labelling.versions import LabelVersions
 from prato.models.registry import PIXEL
 from scripts import pack_studies

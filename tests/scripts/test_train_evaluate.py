@@ -9,7 +9,7 @@ import pytest
 import torch
 from filelock import FileLock
 
-from prato.data.splits import Split, save_split
+from prato.data.studies.splits import Split, save_split
 from prato.models.checkpoint import ModelSpec, load_model, read_spec, save_model
 from scripts import evaluate, train
 from scripts.common.results import read_rows

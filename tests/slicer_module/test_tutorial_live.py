@@ -23,9 +23,9 @@ from scipy.ndimage import distance_transform_edt
 
 from prato.data.cine import write_cine
 from prato.data.nifti import read_volume
-from prato.data.phantom import make_phantom
-from prato.data.phantom_beat import make_beat
 from prato.data.structures import STRUCTURES
+from prato.phantom.beat import make_beat
+from prato.phantom.frames import make_phantom
 from PratoLabelLib.sample_data import PHASES, RESOURCES
 from PratoLabelLib.scene.segments import COLOURS
 from tests.app.live import APP, LiveServer, copy_app, start_server

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 
 from prato.data.nifti import Volume, read_volume
-from prato.data.phantom import make_phantoms
 from prato.models.checkpoint import ModelSpec, model_preset, save_model
 from prato.models.registry import DEFAULT_MODEL
+from prato.phantom.frames import make_phantoms
 from prato.retraining.model_store import ModelStore
 from scripts.chaos.faults.bench import MODEL, Bench
 from scripts.common.demo_client import DemoServer, ServerError, copy_app

@@ -16,7 +16,7 @@ from prato.data.nifti import read_volume
 from prato.data.resampling import stack_neighbours
 from prato.data.stack import to_stack
 from prato.data.structures import COLOURS, STRUCTURES
-from prato.data.studies import StudyFile, find_labelled_studies, load_manifest
+from prato.data.studies.folder import StudyFile, find_labelled_studies, load_manifest
 from prato.inference.image_stack import ImageStack
 from prato.inference.window import Window
 from prato.prompts.box import Box

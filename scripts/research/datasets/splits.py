@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from prato.data.atomic import make_folder, write_bytes
-from prato.data.splits import split_patients
+from prato.data.studies.splits import split_patients
 from scripts.research.datasets.base import ExperimentError
 
 _SEED = 0

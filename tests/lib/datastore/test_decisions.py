@@ -18,7 +18,7 @@ from lib.datastore.decisions import FILE_NAME
 from lib.datastore.studies import StudiesDatastore
 from prato.data.cine import write_cine
 from prato.data.nifti import write_volume
-from prato.data.studies import Manifest, Study, save_manifest
+from prato.data.studies.folder import Manifest, Study, save_manifest
 
 AFFINE = np.diag([-1.5, -1.5, 8.0, 1.0])
 REVIEW = {"state": "rejected", "reason": "blurred", "annotator": "Ada", "ts": 7}

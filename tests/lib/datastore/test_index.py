@@ -23,7 +23,7 @@ from lib.datastore.studies import StudiesDatastore
 from prato.data.atomic import stage_bytes
 from prato.data.cine import write_cine
 from prato.data.nifti import Volume, read_volume, write_volume
-from prato.data.studies import Manifest, Study, save_manifest
+from prato.data.studies.folder import Manifest, Study, save_manifest
 from prato.exchange.staging import staging_folder
 from prato.labelling.records import LabelVersionError
 from prato.labelling.versions import LabelVersions

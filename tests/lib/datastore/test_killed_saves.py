@@ -11,8 +11,8 @@ import pytest
 
 import lib.datastore.studies
 from lib.datastore.studies import StudiesDatastore
-from prato.data.label_records import HISTORY
 from prato.data.nifti import read_volume, write_volume
+from prato.data.studies.label_records import HISTORY
 from prato.labelling.files import sha256
 from prato.labelling.records import Version
 from tests.killed import KILLED, Order, killable

@@ -13,9 +13,9 @@ from fastapi import HTTPException
 import lib.datastore.studies
 from lib.datastore.studies import StudiesDatastore
 from prato.data.cine import read_cine, write_cine
-from prato.data.label_records import HISTORY
 from prato.data.nifti import read_image, read_volume, write_volume
 from prato.data.structures import STRUCTURES
+from prato.data.studies.label_records import HISTORY
 from prato.labelling.versions import LabelVersions, SavedVersion
 from tests.waiting import wait_until
 

@@ -19,7 +19,7 @@ from lib.jobs.job import BusyError, Job, save_jobs
 from lib.jobs.training_queue import TrainingQueue
 from lib.jobs.worker_process import WorkerDiedError, WorkerProcess
 from prato.data.nifti import read_volume, write_volume
-from prato.data.studies import StudyFile
+from prato.data.studies.folder import StudyFile
 from prato.retraining.model_store import ModelStore
 from prato.retraining.round import TrainingOrder, studies_key, train_round
 from prato.training.fine_tuning import TrainingParameters

@@ -15,8 +15,8 @@ import lib.datastore.studies
 from lib.datastore.studies import StudiesDatastore
 from lib.trainers.prato_trainer import PratoTrainer, parse_training_parameters
 from prato.data.nifti import read_volume, write_volume
-from prato.data.splits import Split, save_split
 from prato.data.structures import STRUCTURES
+from prato.data.studies.splits import Split, save_split
 from prato.inference.request import RequestError
 from prato.retraining import round as retraining_round
 from prato.retraining.comparison import CaseDice

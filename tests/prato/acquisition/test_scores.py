@@ -11,7 +11,7 @@ from torch import Tensor
 
 from prato.acquisition.phases import Pair, find_pairs, inconsistency, volumes
 from prato.acquisition.scores import disagreement, entropy_score, jitter_box, jitter_score, phases_score
-from prato.data.studies import Manifest, Study
+from prato.data.studies.folder import Manifest, Study
 from prato.inference.image_stack import ImageStack
 from prato.inference.predictor import Predictor
 from prato.inference.uncertainty import MeanEntropy

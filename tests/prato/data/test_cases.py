@@ -9,10 +9,10 @@ import torch
 
 from prato.data.cases import load_training_case, read_training_cases
 from prato.data.nifti import Volume, write_volume
-from prato.data.phantom import make_phantom
 from prato.data.structures import STRUCTURES
-from prato.data.studies import StudyFile
+from prato.data.studies.folder import StudyFile
 from prato.labelling.doubts import anatomy_warnings
+from prato.phantom.frames import make_phantom
 
 
 def test_a_network_is_trained_on_the_slices_that_it_is_shown_whatever_blank_ones_were_added(tmp_path: Path) -> None:

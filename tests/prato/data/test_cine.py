@@ -11,7 +11,7 @@ from prato.data import nifti_head
 from prato.data.cine import read_cine, read_cine_head, write_cine
 from prato.data.nifti import Volume, VolumeError, read_image, read_volume, volume_bytes
 from prato.data.nifti_head import VolumeTooLargeError
-from prato.data.phantom_beat import make_beat
+from prato.phantom.beat import make_beat
 from prato.runtime.cancel_token import CancelledError, CancelToken
 from tests.prato.data.nifti_files import nifti_file
 from tests.prato.data.test_orientation import headers

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from prato.data.intensity import find_intensity_range, normalise
-from prato.data.phantom import Phantom, make_phantom
+from prato.phantom.frames import Phantom, make_phantom
 
 OUTLIERS = ("intensity_outliers",)
 

@@ -15,7 +15,7 @@ import pydicom
 import pytest
 
 from prato.dicom import importer
-from prato.dicom.find import ArchiveLimits, DicomError
+from prato.dicom.reading.files import ArchiveLimits, DicomError
 from tests.phantoms import make_thin_phantoms
 from tests.prato.dicom.scans import Scan, record_of, save, to_bytes
 from tests.prato.dicom.test_bad_cines import SCAN, run

@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from prato.data.cine import read_cine
-from prato.data.studies import load_manifest, save_manifest
-from prato.dicom.find import LIMITS, DicomError
+from prato.data.studies.folder import load_manifest, save_manifest
 from prato.dicom.importer import Phases, import_dicom
+from prato.dicom.reading.files import LIMITS, DicomError
 from prato.dicom.studies import import_into_studies
 from tests.prato.dicom.scans import Scan, check, decoys, only, record_of, save, uid
 

@@ -16,11 +16,11 @@ import pydicom
 import pytest
 
 from prato.data.nifti import read_volume
-from prato.dicom.find import open_source
 from prato.dicom.importer import import_dicom
 from prato.dicom.labels.exporter import export_labels
 from prato.dicom.labels.labelled_cines import find_references
-from prato.dicom.patient import find_examinations
+from prato.dicom.origin.patient import find_examinations
+from prato.dicom.reading.files import open_source
 from prato.labelling.versions import LabelVersions
 from tests.prato.dicom.scans import Scan, decoys, save
 from tests.real_data import require_real_data

@@ -6,7 +6,7 @@ import torch
 
 from prato.data.cases import TrainingCase, load_training_case, read_label
 from prato.data.nifti import Volume, VolumeError, write_volume
-from prato.data.studies import StudyFile
+from prato.data.studies.folder import StudyFile
 from prato.evaluation.evaluate import summary
 from prato.evaluation.validation import slice_dice
 from prato.pruning.record import PrunedOutput

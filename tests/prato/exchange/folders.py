@@ -9,10 +9,10 @@ import nibabel as nib
 import numpy as np
 
 from prato.data.image_files import read_exact, write_exact
-from prato.data.label_names import LABEL_INFO
+from prato.data.labels.names import LABEL_INFO
 from prato.data.nifti import Volume, read_volume
 from prato.data.structures import STRUCTURES
-from prato.data.studies import Manifest, Study, find_files, save_manifest
+from prato.data.studies.folder import Manifest, Study, find_files, save_manifest
 from prato.labelling.versions import LabelVersions
 from scripts import convert
 from tests.app.live import oblique

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from prato.data.image_files import write_exact
-from prato.data.studies import find_files, find_labelled_studies, load_manifest
+from prato.data.studies.folder import find_files, find_labelled_studies, load_manifest
 from prato.labelling.versions import LabelVersions
 from tests.app.live import oblique
 from tests.killed import KILLED, killable

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from prato.data.cine import write_cine
 from prato.data.image_files import read_exact, write_exact
-from prato.data.studies import load_manifest
+from prato.data.studies.folder import load_manifest
 from scripts import convert, export_nnunet, import_nnunet
 from tests.prato.exchange.folders import AFFINE, THEIRS, heart, import_folder, label_of, make_studies, picture, same_studies, tree
 from tests.scripts.cli import run_script as run

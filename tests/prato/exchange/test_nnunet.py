@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prato.data.image_files import write_exact
-from prato.data.label_names import LABEL_INFO
+from prato.data.labels.names import LABEL_INFO
 from prato.data.nifti import read_volume
-from prato.data.splits import Split, save_split
-from prato.data.studies import load_manifest
+from prato.data.studies.folder import load_manifest
+from prato.data.studies.splits import Split, save_split
 from prato.exchange import importing
 from prato.labelling.versions import LabelVersions
 from scripts import export_nnunet, import_nnunet

@@ -12,8 +12,8 @@ import pytest
 import SimpleITK
 
 from prato.data.image_files import read_mask, write_exact
-from prato.data.label_names import CONVENTIONS
-from prato.data.studies import Manifest, Study, load_manifest, save_manifest
+from prato.data.labels.names import CONVENTIONS
+from prato.data.studies.folder import Manifest, Study, load_manifest, save_manifest
 from prato.exchange.cases import Reader
 from prato.exchange.importing import import_cases
 from prato.exchange.layouts import find_layout

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from prato.data.studies import load_manifest, save_manifest
+from prato.data.studies.folder import load_manifest, save_manifest
 from scripts import convert
 from tests.prato.exchange.folders import make_studies
 from tests.scripts.cli import run_script as run

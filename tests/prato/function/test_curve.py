@@ -4,9 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from prato.data.phantom_beat import make_beat, random_timing
 from prato.function.curve import VolumeCurve, count_minima, find_ed_es
 from prato.function.cycle import phase_probabilities
+from prato.phantom.beat import make_beat, random_timing
 
 
 def random_curve(seed, phases, noise=0.01):

@@ -8,9 +8,9 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from prato.data.ed_es import NamedPhases
 from prato.data.nifti import Volume
 from prato.data.structures import STRUCTURES, voxel_ml
+from prato.data.studies.ed_es import NamedPhases
 from prato.function.measured import Heart, MeasuredHeart, NoFunctionError
 from prato.labelling.doubts import anatomy_warnings
 from tests.app.hearts import heart

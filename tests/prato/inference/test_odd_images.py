@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from prato.data.nifti import Volume
-from prato.data.phantom import make_phantom
 from prato.inference.prediction import Prediction
 from prato.inference.predictor import Predictor
 from prato.models.registry import DEFAULT_MODEL
+from prato.phantom.frames import make_phantom
 from prato.prompts.box import Box, BoxPrompt
 
 pytestmark = pytest.mark.slow

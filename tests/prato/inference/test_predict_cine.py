@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from prato.data.cine import read_cine, write_cine
-from prato.data.ed_es import NamedPhases
 from prato.data.nifti import VolumeError
 from prato.data.resampling import resampled_size
 from prato.data.stack import from_stack
+from prato.data.studies.ed_es import NamedPhases
 from prato.inference.cine_predictor import predict_cine
 from prato.inference.image_stack import ImageStack
 from prato.inference.predictor import Predictor

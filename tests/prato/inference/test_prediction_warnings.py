@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prato.data.ed_es import NamedPhases
 from prato.data.nifti import read_volume
-from prato.data.phantom import make_phantom
 from prato.data.structures import STRUCTURES
+from prato.data.studies.ed_es import NamedPhases
 from prato.inference.prediction import CinePrediction, Prediction
 from prato.inference.prediction_warnings import mask_warnings
+from prato.phantom.frames import make_phantom
 from prato.prompts.box import Box
 from tests.real_data import require_real_data
 

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from prato.data.nifti import Volume
-from prato.data.phantom import make_phantom
 from prato.inference.prediction import Prediction
 from prato.inference.predictor import Predictor
 from prato.models.checkpoint import load_model
 from prato.models.registry import DEFAULT_MODEL
+from prato.phantom.frames import make_phantom
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import Box, BoxPrompt
 

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prato.data.nifti import Volume
-from prato.data.phantom import make_phantom
 from prato.data.structures import STRUCTURES
 from prato.inference.image_stack import ImageStack
 from prato.inference.native_grid import read_at_voxels
 from prato.inference.predictor import Predictor
 from prato.inference.stack_slices import FIELD, MULTIPLE, frame, padded_slices
+from prato.phantom.frames import make_phantom
 from prato.prompts.box import Box, BoxPrompt
 from prato.runtime.region import Region
 from prato.runtime.region_decode import RegionFeatures

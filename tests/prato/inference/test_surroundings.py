@@ -10,7 +10,6 @@ import torch.nn.functional as F
 
 from prato.data.cine import read_cine, write_cine
 from prato.data.nifti import Volume, read_volume
-from prato.data.phantom_beat import make_beat
 from prato.inference import stack_slices
 from prato.inference.cine_predictor import predict_cine
 from prato.inference.image_stack import ImageStack
@@ -19,6 +18,7 @@ from prato.inference.stack_segmenter import StackSegmenter
 from prato.inference.stack_slices import padded_slices
 from prato.models.overview import COARSE, Overview
 from prato.models.registry import DEFAULT_MODEL
+from prato.phantom.beat import make_beat
 from prato.prompts.box import Box, BoxPrompt
 from tests.app.live import APP
 from tests.real_data import require_real_data

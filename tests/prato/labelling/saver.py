@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from prato.data.nifti import Volume
-from prato.dicom import identity
-from prato.dicom.find import LIMITS
+from prato.dicom.cines import identity
+from prato.dicom.reading.files import LIMITS
 from prato.dicom.studies import import_into_studies
 from prato.exchange.importing import import_cases
 from prato.exchange.nnunet import find_cases

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prato.data.cine import read_cine, write_cine
-from prato.data.label_names import LabelError
+from prato.data.labels.names import LabelError
 from prato.data.nifti import Volume, VolumeError, read_image, write_volume
 from prato.evaluation.agreement import label_diff, study_agreement
 from prato.labelling.importing import import_mask

@@ -14,10 +14,10 @@ import lib.datastore.studies
 import prato.labelling.reader
 from lib.datastore.studies import StudiesDatastore
 from prato.data.cases import load_training_cases, read_label
-from prato.data.label_names import LABEL_INFO
+from prato.data.labels.names import LABEL_INFO
 from prato.data.nifti import read_volume, write_volume
 from prato.data.structures import STRUCTURES, voxel_counts
-from prato.data.studies import find_labelled_studies
+from prato.data.studies.folder import find_labelled_studies
 from prato.labelling.versions import LabelVersions
 from tests.app.hearts import heart
 from tests.app.live import write_study

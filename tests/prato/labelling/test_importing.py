@@ -12,7 +12,7 @@ import SimpleITK
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from prato.data.label_names import LABEL_INFO, LabelError
+from prato.data.labels.names import LABEL_INFO, LabelError
 from prato.data.nifti import read_volume, write_volume
 from prato.data.structures import STRUCTURES
 from prato.labelling.mask_files import MaskOwner, match_masks

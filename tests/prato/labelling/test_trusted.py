@@ -10,10 +10,10 @@ import pytest
 from prato.data.cases import StudyReader, load_training_cases, read_label_file
 from prato.data.cine import read_cine, write_cine
 from prato.data.nifti import Volume, VolumeError, read_volume, write_volume
-from prato.data.phantom_beat import make_beat
-from prato.data.studies import StudyFile, find_labelled_studies
+from prato.data.studies.folder import StudyFile, find_labelled_studies
 from prato.labelling.trusted import find_trusted_phases
 from prato.labelling.versions import LabelVersions
+from prato.phantom.beat import make_beat
 
 
 @pytest.fixture(scope="module")

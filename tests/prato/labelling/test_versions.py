@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prato.data.label_records import HISTORY
 from prato.data.nifti import Volume, VolumeError, nifti_bytes, write_volume
+from prato.data.studies.label_records import HISTORY
 from prato.labelling.files import list_labelled_studies
 from prato.labelling.records import DamagedVersionError, LabelVersionError, UnknownVersionError
 from prato.labelling.restoring import restore

@@ -15,9 +15,9 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
-from prato.dicom.find import DicomError
 from prato.dicom.importer import import_dicom
 from prato.dicom.labels.labelled_cines import LabelledCine
+from prato.dicom.reading.files import DicomError
 from prato.pacs import outbox as outbox_module
 from prato.pacs.catalog import Catalog
 from prato.pacs.fetch import drop_abandoned, fetch_cine, make_room

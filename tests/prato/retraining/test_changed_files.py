@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from prato.data.nifti import read_volume, write_volume
-from prato.data.splits import load_split
-from prato.data.studies import StudyFile
+from prato.data.studies.folder import StudyFile
+from prato.data.studies.splits import load_split
 from prato.retraining import round as retraining_round
 from prato.retraining import training_data
 from prato.retraining.comparison import NothingComparedError

@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from prato.data.cine import read_cine
 from prato.data.nifti import read_volume, write_volume
-from prato.data.studies import StudyFile
+from prato.data.studies.folder import StudyFile
 from prato.labelling.versions import LabelVersions
 from prato.retraining.model_store import StoreError
 from prato.retraining.round import TrainingOrder, recover_round, round_folder, train_round

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from prato.data.splits import Split, load_split
-from prato.data.studies import find_labelled_studies
+from prato.data.studies.folder import find_labelled_studies
+from prato.data.studies.splits import Split, load_split
 from prato.models.registry import PIXEL
 from prato.retraining import training_data
 from prato.retraining.file_changes import FileChanges

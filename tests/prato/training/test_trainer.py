@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import default_collate
 
 from prato.data.cases import load_training_case
-from prato.data.studies import find_labelled_studies
+from prato.data.studies.folder import find_labelled_studies
 from prato.models.checkpoint import model_preset
 from prato.models.registry import list_presets
 from prato.prompts.batch import PromptBatch

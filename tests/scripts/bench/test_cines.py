@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from prato.data.nifti import read_volume, write_volume
-from prato.data.studies import StudyFile
+from prato.data.studies.folder import StudyFile
 from scripts.bench.cines import write_cines
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from prato.data.phantom_beat import make_beat_labels
+from prato.phantom.beat import make_beat_labels
 from scripts.research.ed_es import MOVED_MM, distance, draw_unsteadily, measure_beat
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from prato.data.nifti import write_volume
-from prato.data.splits import Split, save_split
+from prato.data.studies.splits import Split, save_split
 from scripts.research import front_myopari
 
 WORKER = Path(front_myopari.__file__).with_name("myopari_worker.py")

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from prato.data.phantom_beat import make_beat_labels
 from prato.function.curve import VolumeCurve
+from prato.phantom.beat import make_beat_labels
 from scripts.research.smooth_phases import smooth_phases
 
 SPACING = (1.5, 1.5)

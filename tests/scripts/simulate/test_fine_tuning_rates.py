@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from prato.data.splits import Split, save_split
+from prato.data.studies.splits import Split, save_split
 from prato.training.fine_tuning import LEARNING_RATE
 from scripts.common.results import read_rows
 from scripts.simulate import fine_tuning_rates

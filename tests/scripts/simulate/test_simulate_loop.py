@@ -10,7 +10,7 @@ import pytest
 import typer
 
 from prato.data.nifti import read_volume
-from prato.data.splits import Split, load_split, save_split
+from prato.data.studies.splits import Split, load_split, save_split
 from scripts.common.results import read_rows, write_rows
 from scripts.simulate import learner, loop_clicks, simulate_loop
 from scripts.simulate.rows import read_rounds

@@ -21,7 +21,7 @@ from lib.infers.live_predictor import file_identity
 from prato.acquisition.next_phase import guess_ed_es
 from prato.acquisition.phases import find_pairs
 from prato.acquisition.scores import ImagePredictor, Score, entropy_score, jitter_score, phases_score
-from prato.data.studies import ManifestError, load_manifest
+from prato.data.studies.folder import ManifestError, load_manifest
 
 #: Studies that are looked at for one answer. With thousands there is no time for all; the next answer looks at others.
 SAMPLE = 8

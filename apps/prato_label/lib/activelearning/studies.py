@@ -19,7 +19,7 @@ from lib.infers.image_cache import images
 from lib.infers.live_predictor import LivePredictor
 from prato.acquisition.next_phase import next_phase
 from prato.data.nifti_head import VolumeError
-from prato.data.splits import shuffle_key
+from prato.data.studies.splits import shuffle_key
 from prato.labelling.records import TRUSTED
 
 #: What an annotator may decide about a study without labelling it; a study that nobody decided about is open.

@@ -15,8 +15,8 @@ from monailabel.interfaces.datastore import DefaultLabelTag
 
 from prato.data.atomic import is_disk_full
 from prato.data.cine import CineHead
-from prato.data.ed_es import named_ed_es
-from prato.data.studies import ManifestError, load_manifest
+from prato.data.studies.ed_es import named_ed_es
+from prato.data.studies.folder import ManifestError, load_manifest
 from prato.labelling.doubts import LabelDoubts, doubt_label
 from prato.labelling.files import SUFFIX, sha256
 from prato.labelling.records import UnknownVersionError, Version

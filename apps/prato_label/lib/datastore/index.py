@@ -30,7 +30,7 @@ from lib.datastore.entries import (
 from prato.data.atomic import write_bytes
 from prato.data.cine import CineHead, read_cine_head
 from prato.data.nifti_head import VolumeError, may_pass
-from prato.data.studies import find_files, split_name, why_of_no_study
+from prato.data.studies.folder import find_files, split_name, why_of_no_study
 from prato.labelling.files import read_if_exists
 from prato.labelling.versions import LabelVersions
 
@@ -137,7 +137,7 @@ class DurableIndex(LocalDatastore):
         return split_name(file) or super()._to_id(file)
 
     def _list_files(self, path: str, patterns: Iterable[str]) -> dict[str, str]:
-        """The names of the images, or of the labels with one tag, by ``prato.data.studies.find_files``; what is left out is logged once."""
+        """The names of the images, or of the labels with one tag, as ``find_files`` finds them; what is left out is logged once."""
         found = find_files(path)
         for sentence in found.left_out.values():
             self._warn_once(sentence)

@@ -10,11 +10,11 @@ from typing import Any
 from fastapi import HTTPException
 
 from prato.data.cine import read_cine
-from prato.data.label_check import check_label, read_label_volume
-from prato.data.label_names import LabelError
-from prato.data.label_records import recorded_label_info
+from prato.data.labels.check import check_label, read_label_volume
+from prato.data.labels.names import LabelError
 from prato.data.nifti import Volume, VolumeError
 from prato.data.nifti_head import VolumeTooLargeError
+from prato.data.studies.label_records import recorded_label_info
 from prato.labelling.merging import check_submission, merge_masks
 from prato.labelling.phases import named_phases, phase_count
 from prato.labelling.records import DamagedVersionError, LabelVersionError, OvertakenError, UnknownVersionError

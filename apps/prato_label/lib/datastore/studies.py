@@ -21,11 +21,11 @@ from lib.datastore.plain_json import require_plain_json
 from lib.datastore.watcher import CHANGES, FolderEvents, Refresher, is_remote
 from prato.data.atomic import make_folder, stage_bytes
 from prato.data.cine import read_cine
-from prato.data.label_names import LABEL_INFO, LabelError
+from prato.data.labels.names import LABEL_INFO, LabelError
 from prato.data.nifti import VolumeError, gzip_bytes, volume_bytes
 from prato.data.structures import voxel_counts
-from prato.data.studies import ENDINGS, split_name
-from prato.dicom.sidecar import remove_sidecar
+from prato.data.studies.folder import ENDINGS, split_name
+from prato.dicom.origin.sidecar import remove_sidecar
 from prato.exchange.staging import remove_abandoned_files
 from prato.labelling.files import SUFFIX, LabelFiles, read_if_exists, sha256
 from prato.labelling.records import UNKNOWN, Version

@@ -19,8 +19,8 @@ from watchdog.events import (
     FileSystemEventHandler,
 )
 
-from prato.data.label_records import LIST_NAME
-from prato.data.studies import ENDINGS
+from prato.data.studies.folder import ENDINGS
+from prato.data.studies.label_records import LIST_NAME
 
 logger = logging.getLogger(__name__)
 #: Not that files are opened, or closed after reading: the server reads every version of a label when one is submitted, and the watcher,

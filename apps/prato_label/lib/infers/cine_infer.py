@@ -15,8 +15,8 @@ from lib.infers.click_infer import clicked_phase, correct_prediction
 from lib.infers.inference_queue import InferenceSlot
 from lib.infers.live_predictor import LivePredictor, run_in_compute_thread
 from prato.data.cine import Cine
-from prato.data.ed_es import NamedPhases
 from prato.data.nifti import Volume
+from prato.data.studies.ed_es import NamedPhases
 from prato.inference.prediction import CinePrediction
 from prato.inference.request import InferenceRequest
 from prato.labelling.doubts import doubt_phase

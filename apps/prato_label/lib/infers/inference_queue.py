@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from itertools import takewhile
 from typing import Any
 
-from prato.data.ed_es import NamedPhases
+from prato.data.studies.ed_es import NamedPhases
 from prato.propagation.propagate import CorrectedPhases
 from prato.runtime.cancel_token import CancelledError
 from prato_server.settings import load_settings

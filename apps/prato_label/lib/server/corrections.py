@@ -15,8 +15,8 @@ from lib.infers.image_cache import images
 from lib.server import checks
 from lib.server.uploads import stored_upload
 from prato.data.cine import Cine
-from prato.data.label_check import read_label_volume
-from prato.data.label_names import LabelError
+from prato.data.labels.check import read_label_volume
+from prato.data.labels.names import LabelError
 from prato.inference.request import InferenceRequest, RequestError
 from prato.labelling.merging import check_submission
 from prato.labelling.versions import LabelVersions

@@ -13,8 +13,8 @@ from monailabel.interfaces.utils.app import app_instance
 from lib.datastore.studies import StudiesDatastore
 from lib.server.checks import ANNOTATOR
 from lib.server.uploads import stored_upload
-from prato.dicom.find import ArchiveLimits, DicomError
 from prato.dicom.importer import Phases, Report
+from prato.dicom.reading.files import ArchiveLimits, DicomError
 from prato.dicom.studies import import_into_studies
 
 router = APIRouter(prefix="/prato", tags=["Datastore"])

@@ -19,8 +19,8 @@ from lib.datastore.plain_json import require_plain_json
 from lib.datastore.studies import StudiesDatastore
 from lib.server import checks
 from lib.server.checks import ANNOTATOR
-from prato.data.ed_es import NamedPhases, named_ed_es
-from prato.data.studies import Study, describe_study
+from prato.data.studies.ed_es import NamedPhases, named_ed_es
+from prato.data.studies.folder import Study, describe_study
 
 router = APIRouter(prefix="/datastore/image", tags=["Datastore"])
 #: A reason is a sentence, not a document.

@@ -24,7 +24,7 @@ from lib.datastore.studies import StudiesDatastore
 from lib.server import checks
 from lib.server.checks import ADMIN, ANNOTATOR, USER
 from prato.data.atomic import remove_if_abandoned, temporary_folder, why_unwritable
-from prato.data.studies import ENDINGS
+from prato.data.studies.folder import ENDINGS
 
 router = APIRouter()
 #: Of the names of folders that uploads lie in for as long as they are read.

@@ -14,8 +14,8 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.train import TrainTask
 
 from lib.infers.devices import device_named, offered_devices
-from prato.data.splits import SplitError
-from prato.data.studies import ManifestError, StudyFile, find_labelled_studies, load_manifest, patient_of, split_name
+from prato.data.studies.folder import ManifestError, StudyFile, find_labelled_studies, load_manifest, patient_of, split_name
+from prato.data.studies.splits import SplitError
 from prato.inference.request import RequestError
 from prato.labelling.trusted import find_trusted_phases
 from prato.models.checkpoint import CheckpointError

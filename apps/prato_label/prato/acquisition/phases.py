@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from prato.data.structures import STRUCTURES, voxel_ml
-from prato.data.studies import Manifest, examination_of, patient_of
+from prato.data.studies.folder import Manifest, examination_of, patient_of
 
 _CAVITIES = ("LV cavity", "RV cavity")
 

@@ -13,9 +13,9 @@ import torch
 from prato.archive.studies import ArchiveError, Job
 from prato.data.atomic import first_line, write_bytes
 from prato.data.cine import Cine, read_cine
-from prato.data.ed_es import named_ed_es
 from prato.data.nifti import gzip_bytes, volume_chunks
-from prato.data.studies import Study, describe_study
+from prato.data.studies.ed_es import named_ed_es
+from prato.data.studies.folder import Study, describe_study
 from prato.inference.cine_predictor import predict_cine
 from prato.inference.predictor import Predictor
 from prato.inference.request import InferenceRequest

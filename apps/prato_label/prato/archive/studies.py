@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prato.data.studies import find_files, is_study_id, split_name
+from prato.data.studies.folder import find_files, is_study_id, split_name
 
 logger = logging.getLogger(__name__)
 _BOUNDS = ("i0", "i1", "j0", "j1", "k0", "k1")

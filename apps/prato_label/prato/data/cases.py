@@ -15,15 +15,15 @@ from torch import Tensor
 
 from prato.data.cine import Cine, read_cine
 from prato.data.intensity import find_stack_range, normalise
-from prato.data.label_anatomy import describe_lack, judge_anatomy
-from prato.data.label_check import check_label, read_label_volume
-from prato.data.label_names import ContradictedLabelError
-from prato.data.label_records import recorded_label_info
+from prato.data.labels.anatomy import describe_lack, judge_anatomy
+from prato.data.labels.check import check_label, read_label_volume
+from prato.data.labels.names import ContradictedLabelError
 from prato.data.nifti import Volume, VolumeError, read_volume
 from prato.data.resampling import resample_in_plane, resampled_size
 from prato.data.stack import blank_slices, slice_axis, to_stack, volume_to_stack
 from prato.data.structures import NUM_CLASSES
-from prato.data.studies import StudyFile
+from prato.data.studies.folder import StudyFile
+from prato.data.studies.label_records import recorded_label_info
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from prato.data.atomic import write_bytes
 from prato.data.nifti import Volume, VolumeError, gzip_bytes, nifti_bytes, read_image, volume_from_image
 from prato.data.nifti_head import MAX_VOXEL_BYTES, VolumeTooLargeError
 from prato.data.orientation import check_affine, check_field_of_view
-from prato.data.studies import ENDINGS as NIFTI_ENDINGS
+from prato.data.studies.folder import ENDINGS as NIFTI_ENDINGS
 
 #: The longest first. Headers whose voxels lie in a file of their own (.mhd, .nhdr, .hdr) are not taken: they may name any file.
 ITK_ENDINGS = (".seg.nrrd", ".nrrd", ".mha")

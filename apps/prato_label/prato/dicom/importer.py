@@ -13,19 +13,19 @@ from typing import Literal
 
 from prato.data.atomic import make_folder, remove_abandoned, stage_bytes
 from prato.data.cine import cine_bytes
-from prato.data.listing import listed_first
 from prato.data.nifti import gzip_bytes, nifti_bytes, unzipped
-from prato.data.studies import Manifest, ManifestError, Study, load_manifest
-from prato.dicom.blocks import by_series
-from prato.dicom.cines import FoundCine, find_cines, identify
-from prato.dicom.end_systole import guess_end_systole
-from prato.dicom.find import LIMITS, UNREADABLE, ArchiveLimits, DicomError, SourceFile, open_source
-from prato.dicom.headers import Frame, read_frames
-from prato.dicom.identity import pseudonym
-from prato.dicom.known_cines import load_known_cines
-from prato.dicom.pixels import read_pixels
-from prato.dicom.sidecar import is_sidecar_of, sidecar_bytes
-from prato.dicom.stacks import LeftOut
+from prato.data.studies.folder import Manifest, ManifestError, Study, load_manifest
+from prato.data.studies.listing import listed_first
+from prato.dicom.cines.blocks import by_series
+from prato.dicom.cines.end_systole import guess_end_systole
+from prato.dicom.cines.find import FoundCine, find_cines, identify
+from prato.dicom.cines.identity import pseudonym
+from prato.dicom.cines.stacks import LeftOut
+from prato.dicom.origin.known_cines import load_known_cines
+from prato.dicom.origin.sidecar import is_sidecar_of, sidecar_bytes
+from prato.dicom.reading.files import LIMITS, UNREADABLE, ArchiveLimits, DicomError, SourceFile, open_source
+from prato.dicom.reading.headers import Frame, read_frames
+from prato.dicom.reading.pixels import read_pixels
 
 SOURCE = "DICOM"
 #: The studies folder within the target that single phases go to.

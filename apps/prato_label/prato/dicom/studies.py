@@ -6,13 +6,13 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from prato.data.label_records import LOCK_NAME
-from prato.data.listing import listed_first
 from prato.data.nifti import unzipped
-from prato.data.studies import MANIFEST_NAME, ManifestError, load_manifest
-from prato.dicom.find import ArchiveLimits, DicomError
+from prato.data.studies.folder import MANIFEST_NAME, ManifestError, load_manifest
+from prato.data.studies.label_records import LOCK_NAME
+from prato.data.studies.listing import listed_first
 from prato.dicom.importer import PHASES, SOURCE, ImportedCine, Phases, Report, import_dicom
-from prato.dicom.sidecar import is_sidecar_of
+from prato.dicom.origin.sidecar import is_sidecar_of
+from prato.dicom.reading.files import ArchiveLimits, DicomError
 from prato.exchange.staging import move_into_place, staging_folder
 
 

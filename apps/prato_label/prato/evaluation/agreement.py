@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from prato.data.label_names import MisplacedLabelError
+from prato.data.labels.names import MisplacedLabelError
 from prato.data.nifti import Volume, VolumeError
 from prato.data.structures import STRUCTURES, voxel_counts, voxel_ml
 from prato.evaluation.metrics import case_metrics

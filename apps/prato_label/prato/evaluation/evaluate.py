@@ -12,7 +12,7 @@ from prato.data.cases import StudyReader
 from prato.data.nifti import Volume, VolumeError
 from prato.data.stack import slice_axis
 from prato.data.structures import STRUCTURES, voxel_ml
-from prato.data.studies import StudyFile
+from prato.data.studies.folder import StudyFile
 from prato.evaluation.box_conditions import BoxCondition, perturb_box, seeded_rng
 from prato.evaluation.metrics import case_metrics
 from prato.inference.predictor import Predictor

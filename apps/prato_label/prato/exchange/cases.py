@@ -11,12 +11,12 @@ import numpy as np
 
 from prato.data.cine import cine_bytes
 from prato.data.image_files import read_exact, read_mask, writable
-from prato.data.label_anatomy import judge_anatomy
-from prato.data.label_check import check_label
-from prato.data.label_names import LabelError
+from prato.data.labels.anatomy import judge_anatomy
+from prato.data.labels.check import check_label
+from prato.data.labels.names import LabelError
 from prato.data.nifti import Volume, nifti_bytes
 from prato.data.stack import slice_axis
-from prato.data.studies import Study
+from prato.data.studies.folder import Study
 from prato.labelling.phases import phase_count, phase_of
 
 

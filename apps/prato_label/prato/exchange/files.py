@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from prato.data.image_files import split_ending, write_exact
-from prato.data.studies import Study, is_study_id, patient_of
+from prato.data.studies.folder import Study, is_study_id, patient_of
 from prato.exchange.cases import Case, FolderError, Reader, read_case
 from prato.exchange.final_labels import FinalLabels
 from prato.exchange.layouts import Convention, Phases, register_layout

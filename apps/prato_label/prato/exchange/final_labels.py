@@ -10,12 +10,12 @@ import numpy as np
 
 from prato.data.cases import StudyReader, untold_numbering
 from prato.data.cine import Cine, read_cine, read_cine_head
-from prato.data.ed_es import named_ed_es
 from prato.data.image_files import read_exact
-from prato.data.label_names import ContradictedLabelError
-from prato.data.label_records import recorded_image_info
+from prato.data.labels.names import ContradictedLabelError
 from prato.data.nifti import Volume, VolumeError
-from prato.data.studies import Study, StudyFile, find_labelled_studies, load_manifest
+from prato.data.studies.ed_es import named_ed_es
+from prato.data.studies.folder import Study, StudyFile, find_labelled_studies, load_manifest
+from prato.data.studies.label_records import recorded_image_info
 from prato.exchange.cases import FolderError
 from prato.labelling.trusted import find_trusted_phases
 

@@ -11,12 +11,12 @@ import numpy as np
 
 from prato.data.atomic import make_folder, write_bytes
 from prato.data.cine import read_cine
-from prato.data.label_names import LABEL_INFO
-from prato.data.label_records import HISTORY
-from prato.data.listing import listed_first
+from prato.data.labels.names import LABEL_INFO
 from prato.data.nifti import VolumeError, gzip_bytes, unzipped
 from prato.data.orientation import ORIENTATION_WARNINGS
-from prato.data.studies import ManifestError, Study, find_files, is_study_id, load_manifest
+from prato.data.studies.folder import ManifestError, Study, find_files, is_study_id, load_manifest
+from prato.data.studies.label_records import HISTORY
+from prato.data.studies.listing import listed_first
 from prato.exchange.cases import Case, FolderError, Reader
 from prato.exchange.staging import move_into_place, staging_folder
 from prato.labelling.files import LabelFiles

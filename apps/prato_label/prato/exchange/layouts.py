@@ -11,9 +11,9 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from prato.data.label_names import LabelError
+from prato.data.labels.names import LabelError
 from prato.data.structures import STRUCTURES, structure_from_name
-from prato.data.studies import examination_of
+from prato.data.studies.folder import examination_of
 from prato.exchange.cases import FolderError, Reader
 from prato.exchange.final_labels import FinalLabels, Progress
 from prato.exchange.nnunet import require_empty

@@ -18,9 +18,9 @@ import numpy as np
 from prato.data.atomic import write_bytes
 from prato.data.cine import read_cine, write_cine
 from prato.data.image_files import writable
-from prato.data.label_check import read_label_volume
+from prato.data.labels.check import read_label_volume
 from prato.data.nifti import VolumeError
-from prato.data.studies import Study, is_study_id
+from prato.data.studies.folder import Study, is_study_id
 from prato.exchange.cases import Case, FolderError, Reader, name_label
 from prato.exchange.final_labels import FinalLabels
 from prato.exchange.layouts import Convention, Phases, by_subject, find_folders, register_layout

@@ -15,9 +15,9 @@ from typing import Any
 
 from prato.data.atomic import write_bytes
 from prato.data.image_files import ENDINGS, write_exact
-from prato.data.splits import Split, split_folds
 from prato.data.structures import BACKGROUND, STRUCTURES
-from prato.data.studies import MANIFEST_NAME, Manifest, ManifestError, Study, load_manifest, patient_of, save_manifest
+from prato.data.studies.folder import MANIFEST_NAME, Manifest, ManifestError, Study, load_manifest, patient_of, save_manifest
+from prato.data.studies.splits import Split, split_folds
 from prato.exchange.cases import Case, FolderError, Reader, read_case
 from prato.exchange.final_labels import FinalLabels, Progress
 from prato.exchange.staging import move_into_place, remove_abandoned_files, staging_folder

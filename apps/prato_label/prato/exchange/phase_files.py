@@ -14,7 +14,7 @@ import numpy as np
 
 from prato.data.image_files import write_exact
 from prato.data.nifti import VolumeError
-from prato.data.studies import Study, is_study_id
+from prato.data.studies.folder import Study, is_study_id
 from prato.exchange.cases import Case, FolderError, Reader, read_case
 from prato.exchange.final_labels import FinalLabels
 from prato.exchange.layouts import Convention, Phases, by_subject, find_folders, register_layout

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from prato.data.cine import Cine, read_cine
-from prato.data.ed_es import NamedPhases, named_ed_es
-from prato.data.label_check import check_label, read_label_volume
-from prato.data.label_records import recorded_image_info, recorded_label_info
+from prato.data.labels.check import check_label, read_label_volume
 from prato.data.nifti import VolumeError
-from prato.data.studies import Study, examination_of, find_files, load_manifest, patient_of
+from prato.data.studies.ed_es import NamedPhases, named_ed_es
+from prato.data.studies.folder import Study, examination_of, find_files, load_manifest, patient_of
+from prato.data.studies.label_records import recorded_image_info, recorded_label_info
 from prato.data.view import View
 from prato.function.measured import Heart, NoFunctionError
 from prato.function.sources import MaskSource, folder_source, join_sources, label_sources

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from prato.data.ed_es import NamedPhases
 from prato.data.structures import voxel_ml
+from prato.data.studies.ed_es import NamedPhases
 from prato.function.curve import VolumeCurve, find_ed_es
 from prato.function.ventricles import CardiacFunction, cardiac_function
 from prato.labelling.doubts import doubt_phase

@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 
 from prato.data.atomic import write_bytes
 from prato.data.structures import COLOURS, STRUCTURES, voxel_ml
-from prato.data.studies import is_study_id
+from prato.data.studies.folder import is_study_id
 from prato.function.curve import VolumeCurve
 from prato.function.hearts import SegmentedHeart
 from prato.prompts.box import Box

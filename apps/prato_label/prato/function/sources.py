@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from prato.data.label_records import recorded_proposal_model
+from prato.data.studies.label_records import recorded_proposal_model
 from prato.labelling.provenance import Provenance, find_provenance
 from prato.labelling.reader import VersionReader
 from prato.labelling.records import UNKNOWN, LabelVersionError, Phase

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from prato.data.label_anatomy import is_lv_open
+from prato.data.labels.anatomy import is_lv_open
 from prato.data.orientation import ORIENTATION_WARNINGS
 from prato.data.structures import STRUCTURES, voxel_ml
 from prato.function.curve import VolumeCurve, find_ed_es

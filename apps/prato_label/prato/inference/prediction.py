@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from prato.data.ed_es import NamedPhases
 from prato.data.stack import stack_axes, to_stack
 from prato.data.structures import STRUCTURES, voxel_ml
+from prato.data.studies.ed_es import NamedPhases
 from prato.function.curve import VolumeCurve, find_ed_es
 from prato.function.ventricles import CardiacFunction, cardiac_function
 from prato.inference.prediction_warnings import MASK_WARNINGS, mask_warnings

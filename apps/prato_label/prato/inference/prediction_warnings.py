@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from prato.data.label_anatomy import FEW_SLICES, is_lv_open, missing_structures
+from prato.data.labels.anatomy import FEW_SLICES, is_lv_open, missing_structures
 from prato.prompts.box import Box
 
 #: Share of the mask outside the box from which the box is said to cut the target.

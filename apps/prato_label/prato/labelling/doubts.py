@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from prato.data.cine import CineHead, read_cine_head
-from prato.data.label_anatomy import describe_lack, judge_anatomy
-from prato.data.label_check import match_grid
-from prato.data.label_names import MisplacedLabelError
+from prato.data.labels.anatomy import describe_lack, judge_anatomy
+from prato.data.labels.check import match_grid
+from prato.data.labels.names import MisplacedLabelError
 from prato.data.nifti import Volume, VolumeError
 from prato.data.stack import slice_axis
 from prato.labelling.phases import phase_count, phase_of

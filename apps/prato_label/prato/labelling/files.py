@@ -19,9 +19,9 @@ from filelock import FileLock
 from pydantic import ValidationError
 
 from prato.data.atomic import make_folder, stage_bytes
-from prato.data.label_records import HISTORY
 from prato.data.nifti import gzip_bytes
-from prato.data.studies import find_files, is_study_id
+from prato.data.studies.folder import find_files, is_study_id
+from prato.data.studies.label_records import HISTORY
 from prato.labelling.records import LabelVersionError, UnknownVersionError, Version
 
 SUFFIX = ".nii.gz"

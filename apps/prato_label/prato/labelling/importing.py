@@ -12,13 +12,13 @@ import numpy as np
 
 from prato.data.cine import Cine, read_cine
 from prato.data.image_files import read_mask
-from prato.data.label_anatomy import judge_anatomy
-from prato.data.label_check import check_label, read_label_volume
-from prato.data.label_names import LABEL_INFO, ContradictedLabelError, LabelError, UnknownNameError
-from prato.data.label_records import recorded_label_info, recorded_proposal_model
+from prato.data.labels.anatomy import judge_anatomy
+from prato.data.labels.check import check_label, read_label_volume
+from prato.data.labels.names import LABEL_INFO, ContradictedLabelError, LabelError, UnknownNameError
 from prato.data.nifti import Volume, VolumeError
 from prato.data.stack import slice_axis
-from prato.data.studies import ENDINGS, find_files
+from prato.data.studies.folder import ENDINGS, find_files
+from prato.data.studies.label_records import recorded_label_info, recorded_proposal_model
 from prato.labelling.mask_files import MaskOwner
 from prato.labelling.phases import phase_count, phase_of, trusted_phases
 from prato.labelling.records import LabelVersionError, State

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from prato.data.image_files import ENDINGS, split_ending
-from prato.data.label_names import LabelError
-from prato.data.studies import OTHER_FORMATS, compose, find_files, require_folder
+from prato.data.labels.names import LabelError
+from prato.data.studies.folder import OTHER_FORMATS, compose, find_files, require_folder
 
 #: What exports call one phase of a cine, counted from 1; of ``<name>_4d`` without its ending.
 _PHASE = re.compile(r"(.+)_frame(\d+)")

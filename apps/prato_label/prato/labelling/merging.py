@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from prato.data.label_check import check_label
+from prato.data.labels.check import check_label
 from prato.data.nifti import Volume
 from prato.labelling.phases import named_phases, phase_count, phase_of, submit, submitted_states
 from prato.labelling.records import LabelVersionError, Phase, Phases, State, Version

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from prato.data.label_check import check_label, read_label_volume
-from prato.data.label_names import LabelError
-from prato.data.label_records import HISTORY, recorded_label_info
+from prato.data.labels.check import check_label, read_label_volume
+from prato.data.labels.names import LabelError
 from prato.data.nifti import Volume, VolumeError
 from prato.data.structures import voxel_counts
+from prato.data.studies.label_records import HISTORY, recorded_label_info
 from prato.labelling.files import LabelFiles, read_if_exists, sha256
 from prato.labelling.phases import found_phases
 from prato.labelling.records import UNKNOWN, DamagedVersionError, LabelVersionError, Phase, UnknownVersionError, Version, annotator_from
@@ -95,7 +95,7 @@ class VersionReader:
 
         Raises:
             UnknownVersionError, DamagedVersionError: as ``read``.
-            LabelError: as ``prato.data.label_check.check_label``.
+            LabelError: as ``prato.data.labels.check.check_label``.
         """
         version = self.find(number)
         label = self._read_stored(version)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from prato.data.cine import read_cine, read_cine_head
-from prato.data.label_names import LABEL_INFO
+from prato.data.labels.names import LABEL_INFO
 from prato.data.nifti import VolumeError
 from prato.labelling.records import LabelVersionError
 from prato.labelling.versions import LabelVersions, SavedVersion

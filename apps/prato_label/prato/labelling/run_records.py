@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from prato.data.studies import split_name
+from prato.data.studies.folder import split_name
 from prato.labelling.files import sha256
 
 #: Files beside a run's masks: what they follow from, and a line about each.

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from prato.data.cine import read_cine_head
-from prato.data.label_records import HISTORY
 from prato.data.nifti import VolumeError
-from prato.data.studies import StudyFile
+from prato.data.studies.folder import StudyFile
+from prato.data.studies.label_records import HISTORY
 from prato.labelling.phases import trusted_phases
 from prato.labelling.reader import VersionReader
 from prato.labelling.records import LabelVersionError

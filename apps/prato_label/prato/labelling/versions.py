@@ -21,9 +21,9 @@ from typing import Any, Literal
 import numpy as np
 
 from prato.data.atomic import find_leftovers, make_folder, stage_bytes, sync_folder, write_bytes
-from prato.data.label_records import HISTORY
 from prato.data.nifti import Volume, VolumeError, gzip_bytes, volume_bytes
 from prato.data.structures import voxel_counts
+from prato.data.studies.label_records import HISTORY
 from prato.labelling.doubts import anatomy_warnings
 from prato.labelling.files import file_names, read_if_exists, sha256
 from prato.labelling.merging import Change, Conversion, lost_phases, merge_masks, read_restoration, read_submission

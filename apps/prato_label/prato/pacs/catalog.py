@@ -13,13 +13,13 @@ from typing import Any, BinaryIO
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from prato.data.atomic import write_bytes
-from prato.dicom.blocks import by_series
-from prato.dicom.cines import FoundCine, find_cines
-from prato.dicom.find import DicomError, SourceFile
-from prato.dicom.headers import Frame, frames_of
-from prato.dicom.known_cines import KnownCines
+from prato.dicom.cines.blocks import by_series
+from prato.dicom.cines.find import FoundCine, find_cines
 from prato.dicom.labels.exporter import dicom_bytes
-from prato.dicom.references import uid_from_content
+from prato.dicom.origin.known_cines import KnownCines
+from prato.dicom.origin.references import uid_from_content
+from prato.dicom.reading.files import DicomError, SourceFile
+from prato.dicom.reading.headers import Frame, frames_of
 from prato.pacs.web import Pacs, PacsError
 
 logger = logging.getLogger(__name__)

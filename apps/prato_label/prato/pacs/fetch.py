@@ -12,15 +12,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from prato.data.atomic import make_folder
-from prato.data.studies import find_files
-from prato.dicom.blocks import by_series
-from prato.dicom.cines import FoundCine, find_cines
-from prato.dicom.find import DicomError, open_source
-from prato.dicom.headers import Frame, read_frames
+from prato.data.studies.folder import find_files
+from prato.dicom.cines.blocks import by_series
+from prato.dicom.cines.find import FoundCine, find_cines
 from prato.dicom.importer import write_cine
 from prato.dicom.labels.exporter import dicom_bytes
-from prato.dicom.patient import Examination, examination_from
-from prato.dicom.references import CineReference, uid_from_content
+from prato.dicom.origin.patient import Examination, examination_from
+from prato.dicom.origin.references import CineReference, uid_from_content
+from prato.dicom.reading.files import DicomError, open_source
+from prato.dicom.reading.headers import Frame, read_frames
 from prato.labelling.files import SUFFIX, list_labelled_studies
 from prato.pacs.catalog import RemoteCine, images_of
 from prato.pacs.web import Pacs, PacsError

@@ -14,11 +14,11 @@ from pydantic import BaseModel, Field, ValidationError
 
 from prato.data.atomic import write_bytes
 from prato.data.nifti import VolumeError
-from prato.data.studies import ManifestError, find_files
-from prato.dicom.find import DicomError
+from prato.data.studies.folder import ManifestError, find_files
 from prato.dicom.labels.exporter import export_segmentations
 from prato.dicom.labels.labelled_cines import LabelledCine, Ready, find_labelled_cines
 from prato.dicom.labels.segmentation import predecessor_of, segmentation_uid
+from prato.dicom.reading.files import DicomError
 from prato.labelling.files import LabelFiles
 from prato.pacs.fetch import read_examination
 from prato.pacs.web import Pacs, PacsError

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from prato.dicom.references import uid_from_content
+from prato.dicom.origin.references import uid_from_content
 from prato.pacs.catalog import RemoteCine
 
 _SERIES, _IMAGE, _NUMBER, _DESCRIPTION, _FRAMES = "0020000E", "00080018", "00200011", "0008103E", "00280008"

@@ -9,9 +9,9 @@ from email.message import Message
 
 import pydicom
 
-from prato.data.label_names import LabelError
-from prato.dicom.headers import without_warnings
+from prato.data.labels.names import LabelError
 from prato.dicom.labels.segmentation_reader import SEGMENTATION_CLASSES
+from prato.dicom.reading.headers import without_warnings
 from prato.pacs.catalog import RemoteCine
 from prato.pacs.phase_series import PhaseSeries, find_phase_series
 

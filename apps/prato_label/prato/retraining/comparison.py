@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from prato.data.structures import STRUCTURES
-from prato.data.studies import StudyFile
+from prato.data.studies.folder import StudyFile
 from prato.evaluation.evaluate import evaluate_cases
 from prato.inference.predictor import Predictor
 

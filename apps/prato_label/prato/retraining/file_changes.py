@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from prato.data.studies import StudyFile
+from prato.data.studies.folder import StudyFile
 
 _Stamp = tuple[int, int, int]
 #: Bytes that are read at once.

@@ -16,7 +16,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict
 
-from prato.data.studies import StudyFile, find_labelled_studies
+from prato.data.studies.folder import StudyFile, find_labelled_studies
 from prato.labelling.trusted import find_trusted_phases
 from prato.models.checkpoint import ModelSpec, load_model, save_model
 from prato.retraining.comparison import CaseDice, Comparison, compare, measure_dice, of_both, require_compared

@@ -10,9 +10,9 @@ from pathlib import Path
 from filelock import FileLock
 
 from prato.data.cases import ReadCases, TrainingCase, read_training_cases
-from prato.data.label_records import LOCK_NAME
-from prato.data.splits import Split, load_split, save_split, shuffle_key
-from prato.data.studies import StudyFile
+from prato.data.studies.folder import StudyFile
+from prato.data.studies.label_records import LOCK_NAME
+from prato.data.studies.splits import Split, load_split, save_split, shuffle_key
 from prato.labelling.trusted import find_trusted_phases
 from prato.retraining.file_changes import FileChanges
 

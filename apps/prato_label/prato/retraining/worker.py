@@ -20,7 +20,7 @@ from typing import IO, Any
 import torch
 
 from prato.data.atomic import is_disk_full, why_unwritable
-from prato.data.splits import SplitError
+from prato.data.studies.splits import SplitError
 from prato.models.checkpoint import CheckpointError
 from prato.retraining.comparison import NothingComparedError
 from prato.retraining.model_store import StoreError

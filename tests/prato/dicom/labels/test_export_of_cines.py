@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from prato.data.cine import read_cine
-from prato.data.studies import Study, load_manifest, save_manifest
+from prato.data.studies.folder import Study, load_manifest, save_manifest
 from prato.dicom.importer import import_dicom
 from prato.function.hearts import find_hearts, table_rows
 from prato.labelling.versions import LabelVersions

@@ -117,9 +117,9 @@ def test_bits_count_as_a_byte_each(folders: Folders, monkeypatch: pytest.MonkeyP
     seg = make_seg(SCAN, draw(7, SHAPE))
     folders.put(seg)
     most = int(seg.NumberOfFrames) * SCAN.rows * SCAN.columns
-    monkeypatch.setattr("prato.dicom.pixels._MAX_BYTES", most - 2)
+    monkeypatch.setattr("prato.dicom.reading.pixels._MAX_BYTES", most - 2)
     assert "It holds more voxels" in folders.take(1)[1]
-    monkeypatch.setattr("prato.dicom.pixels._MAX_BYTES", most)
+    monkeypatch.setattr("prato.dicom.reading.pixels._MAX_BYTES", most)
     folders.take()
 
 

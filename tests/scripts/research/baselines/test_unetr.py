@@ -8,7 +8,7 @@ from monai.networks.nets import UNETR
 from torch import nn
 
 from prato.data.cases import load_training_case
-from prato.data.studies import find_labelled_studies
+from prato.data.studies.folder import find_labelled_studies
 from prato.models import unetr
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import BoxPrompt

@@ -18,10 +18,10 @@ from lib.server import checks
 from lib.server.page.view import StudyView, file_stamp, views
 from lib.server.study_routes import known_of
 from prato.data.cine import read_cine
-from prato.data.label_check import check_label, read_label_volume
-from prato.data.label_names import LabelError
-from prato.data.label_records import recorded_label_info
+from prato.data.labels.check import check_label, read_label_volume
+from prato.data.labels.names import LabelError
 from prato.data.structures import STRUCTURES
+from prato.data.studies.label_records import recorded_label_info
 from prato.function.measured import Heart, NoFunctionError
 from prato.labelling.phases import trusted_phases
 from prato.labelling.records import LabelVersionError, Version

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from pydicom.dataset import Dataset
 
-from prato.data.label_names import LabelError, MisplacedLabelError, structure_numbers
+from prato.data.labels.names import LabelError, MisplacedLabelError, structure_numbers
 from prato.data.nifti import Volume
 from prato.data.structures import border_from_name, structure_from_name
 from prato.dicom.labels.drawings import LPS_TO_RAS, Drawing, Image, references

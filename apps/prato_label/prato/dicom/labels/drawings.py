@@ -11,10 +11,10 @@ import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
-from prato.data.label_names import LabelError, MisplacedLabelError
+from prato.data.labels.names import LabelError, MisplacedLabelError
 from prato.data.nifti import Volume
 from prato.data.structures import structure_from_name
-from prato.dicom.references import CineReference
+from prato.dicom.origin.references import CineReference
 
 #: SOP instance UID, and of a multi-frame object the frame, from 1; None where nobody says which.
 Image = tuple[str, int | None]
@@ -45,7 +45,7 @@ class Drawing:
         uid: its SOP instance UID. predecessor: that of the object which it takes the place of.
         study: UID of the examination. series: UIDs of the series that it refers to. frame_of_reference: its UID.
         images: that the object as a whole refers to.
-        names: number -> name of the segments, as ``prato.data.label_names.structure_numbers`` takes them.
+        names: number -> name of the segments, as ``prato.data.labels.names.structure_numbers`` takes them.
         parts: those in which anything is drawn. may_overlap: whether the later of two parts counts where both are, as of contours.
         borders: segments that are all that lies within the outer border of the wall, of which the cavity is taken away.
         is_automatic: whether a program made it, and nobody is said to have corrected it.

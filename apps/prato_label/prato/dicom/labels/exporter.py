@@ -17,12 +17,12 @@ import pydicom
 from pydicom.dataset import Dataset
 
 from prato.data.atomic import make_folder, stage_bytes
-from prato.dicom.find import DicomError
 from prato.dicom.labels.labelled_cines import LabelledCine, Ready, find_labelled_cines
 from prato.dicom.labels.measurements import Measurements, measure, values_json, volumes_csv
 from prato.dicom.labels.segmentation import build_segmentation, predecessor_of, segmentation_uid
 from prato.dicom.labels.structured_report import build_report, report_uid
-from prato.dicom.patient import Examination
+from prato.dicom.origin.patient import Examination
+from prato.dicom.reading.files import DicomError
 
 _FILE = re.compile(r"_(?:report|frame(?P<frame>\d+)_seg)_\d+\.dcm")
 
@@ -103,7 +103,7 @@ def export_labels(
     before.
 
     Args:
-        examinations: by cine, who was examined (``prato.dicom.patient.find_examinations``); cines that it lacks are left out.
+        examinations: by cine, who was examined (``prato.dicom.origin.patient.find_examinations``); cines that it lacks are left out.
 
     Raises:
         DicomError: ``target`` is a file.

@@ -17,17 +17,17 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from prato.data.cine import read_cine, read_cine_head
-from prato.data.label_check import check_label
-from prato.data.label_names import LabelError, UnknownNameError
+from prato.data.labels.check import check_label
+from prato.data.labels.names import LabelError, UnknownNameError
 from prato.data.nifti import Volume, VolumeError
-from prato.dicom.find import DicomError, SourceFile
-from prato.dicom.headers import read_header, without_warnings
 from prato.dicom.labels.contour_reader import STRUCTURE_SET, read_contours
 from prato.dicom.labels.drawings import Drawing, place
 from prato.dicom.labels.labelled_cines import check_image, find_sidecar
 from prato.dicom.labels.masks import DicomMask, compress, decompress, join_masks
 from prato.dicom.labels.segmentation_reader import SEGMENTATION_CLASSES, read_segmentation
-from prato.dicom.references import CineReference
+from prato.dicom.origin.references import CineReference
+from prato.dicom.reading.files import DicomError, SourceFile
+from prato.dicom.reading.headers import read_header, without_warnings
 from prato.labelling.importing import ask_for_names, store_mask
 from prato.labelling.mask_files import MaskOwner
 from prato.labelling.phases import phase_of

@@ -13,15 +13,15 @@ from typing import Literal
 import numpy as np
 
 from prato.data.cine import Cine, read_cine
-from prato.data.ed_es import NamedPhases, named_ed_es
-from prato.data.label_check import check_label, read_label_volume
-from prato.data.label_records import recorded_image_info, recorded_label_info
+from prato.data.labels.check import check_label, read_label_volume
 from prato.data.nifti import VolumeError
-from prato.data.studies import FoundFiles, Manifest, find_files, load_manifest
-from prato.dicom.find import DicomError
+from prato.data.studies.ed_es import NamedPhases, named_ed_es
+from prato.data.studies.folder import FoundFiles, Manifest, find_files, load_manifest
+from prato.data.studies.label_records import recorded_image_info, recorded_label_info
 from prato.dicom.labels.segmentation import LabelledPhase
-from prato.dicom.references import CineReference
-from prato.dicom.sidecar import hash_phases
+from prato.dicom.origin.references import CineReference
+from prato.dicom.origin.sidecar import hash_phases
+from prato.dicom.reading.files import DicomError
 from prato.labelling.phases import phase_of
 from prato.labelling.provenance import find_provenance
 from prato.labelling.reader import VersionReader

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from prato.data.structures import STRUCTURES
-from prato.data.studies import printed
+from prato.data.studies.folder import printed
 from prato.labelling.mask_files import MaskOwner
 
 _CAVITY = STRUCTURES["LV cavity"]

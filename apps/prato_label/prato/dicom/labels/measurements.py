@@ -11,7 +11,7 @@ from typing import Any
 
 from prato.data.structures import STRUCTURES, voxel_counts, voxel_ml
 from prato.dicom.labels.labelled_cines import LabelledCine
-from prato.dicom.patient import Examination
+from prato.dicom.origin.patient import Examination
 from prato.function.measured import Heart, MeasuredHeart, NoFunctionError
 
 #: The columns of the table of volumes; phases count from 0.

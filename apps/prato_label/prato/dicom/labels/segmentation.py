@@ -20,8 +20,8 @@ from pydicom.uid import MRImageStorage
 
 from prato.data.structures import COLOURS, STRUCTURES
 from prato.dicom.labels.codes import ANATOMICAL_STRUCTURE, ARTIFICIAL_INTELLIGENCE, REPLACED, STRUCTURE_CODES
-from prato.dicom.patient import Examination
-from prato.dicom.references import CineReference, uid_from_content
+from prato.dicom.origin.patient import Examination
+from prato.dicom.origin.references import CineReference, uid_from_content
 
 MAKER, PRODUCT = "PrATo Label", "PrATo Label"
 #: Changes whenever the same label would give another object: its UID has to be another one then.

@@ -12,16 +12,16 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 from pydicom.uid import UID, AllTransferSyntaxes
 
-from prato.data.label_check import match_grid
-from prato.data.label_names import LabelError, MisplacedLabelError
+from prato.data.labels.check import match_grid
+from prato.data.labels.names import LabelError, MisplacedLabelError
 from prato.data.nifti import Volume
 from prato.data.structures import structure_from_name
-from prato.dicom.find import DicomError
 from prato.dicom.labels.codes import STRUCTURE_CODES
 from prato.dicom.labels.drawings import Drawing, Image, plane_of, references
 from prato.dicom.labels.segmentation import predecessor_of
-from prato.dicom.pixels import check_size
-from prato.dicom.times import numbers_of
+from prato.dicom.reading.files import DicomError
+from prato.dicom.reading.pixels import check_size
+from prato.dicom.reading.times import numbers_of
 
 _LABEL_MAP = "1.2.840.10008.5.1.4.1.1.66.7"
 SEGMENTATION_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", _LABEL_MAP)

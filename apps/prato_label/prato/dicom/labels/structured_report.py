@@ -47,8 +47,8 @@ from prato.dicom.labels.codes import (
 )
 from prato.dicom.labels.measurements import Measurements
 from prato.dicom.labels.segmentation import MAKER, PRODUCT, complete, made_by, tracking_uid
-from prato.dicom.patient import Examination
-from prato.dicom.references import CineReference, uid_from_content
+from prato.dicom.origin.patient import Examination
+from prato.dicom.origin.references import CineReference, uid_from_content
 from prato.function.measured import MeasuredHeart
 
 _SCHEMA = "prato-label/report/2"

@@ -1,0 +1,1 @@
+"""Images sorted into short-axis cines: taken apart into blocks, joined to stacks, chosen, put in order, and named."""

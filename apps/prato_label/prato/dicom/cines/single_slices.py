@@ -1,0 +1,227 @@
+"""Series of one or two slices each, joined with one another or with the stack that they continue; of what is there twice, the better."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from prato.dicom.cines.blocks import Block, angle_between, is_named_plain, is_parallel, normal_of
+from prato.dicom.cines.breath_holds import AGAIN
+from prato.dicom.cines.stacks import MIN_SLICES, LeftOut, Stack, are_apart, fit, is_regular, lie_alike, overlap, shift_aside
+from prato.dicom.reading.headers import Frame
+
+#: A slice that is turned by less, degrees, and whose centre lies by less beside the stack's, mm, was planned with it.
+_TURNED = 15.0
+_BESIDE_MM = 30.0
+#: Less is rounding, degrees.
+_PARALLEL = 0.1
+
+
+@dataclass(frozen=True)
+class _Slice:
+    """One slice: its distance along the normal, and its frames."""
+
+    distance: float
+    frames: tuple[Frame, ...]
+
+    @property
+    def when(self) -> tuple[float, int, int]:
+        """What was acquired later is larger."""
+        first = self.frames[0]
+        return first.acquired_s or 0.0, first.series_number or 0, max(frame.instance_number or 0 for frame in self.frames)
+
+    @property
+    def number(self) -> str:
+        """What notes, which may say nothing of the patient, call its series."""
+        number = self.frames[0].series_number
+        return "a series without a number" if number is None else f"series {number}"
+
+    @property
+    def instances(self) -> str:
+        """Which images of its series it is."""
+        numbers = [frame.instance_number or 0 for frame in self.frames]
+        return f"{min(numbers)} to {max(numbers)}"
+
+
+class _Usual:
+    """What most of the slices of a stack are like."""
+
+    def __init__(self, slices: Iterable[_Slice]) -> None:
+        found = list(slices)
+        self._count = Counter(len(one.frames) for one in found).most_common(1)[0][0]
+        self._echo = Counter(one.frames[0].echo_ms for one in found).most_common(1)[0][0]
+
+    def is_like(self, one: _Slice) -> tuple[bool, bool, bool]:
+        """The larger, the more it is."""
+        return is_named_plain(one.frames[0]), len(one.frames) == self._count, one.frames[0].echo_ms == self._echo
+
+    def is_quite_like(self, one: _Slice) -> bool:
+        return all(self.is_like(one))
+
+
+def slices_of(block: Block) -> list[_Slice]:
+    """Each slice of ``block``, also those that were acquired again."""
+    return [_Slice(distance, frames) for distance, frames in block.acquisitions]
+
+
+def join_small(stacks: list[Stack], small: Iterable[Block], left_out: list[LeftOut]) -> list[Stack]:
+    """The ``stacks``, and those that ``small`` blocks make; what becomes part of none is added to ``left_out``."""
+    pools: list[list[_Slice]] = []
+    for block in sorted(small, key=lambda block: (block.frame.acquired_s or 0.0, block.frame.series_number or 0)):
+        own = slices_of(block)
+        pool = next((pool for pool in pools if fit({0.0: pool[0].frames}, block.slices)), None)
+        if pool is None:
+            pools.append(own)
+        else:
+            pool += own
+    rest: list[list[_Slice]] = []
+    series = len(stacks)
+    for pool in pools:
+        for slices, notes in acquisitions(pool, left_out):
+            remaining = _continue_stacks(stacks, series, slices, left_out)
+            if len(remaining) >= MIN_SLICES:
+                stacks.append(Stack(_by_distance(remaining), notes))
+            elif remaining:
+                rest.append(remaining)
+    for few in rest:
+        left_out += _leave(few, stacks, rest)
+    return stacks
+
+
+def acquisitions(pool: list[_Slice], left_out: list[LeftOut]) -> list[tuple[list[_Slice], tuple[str, ...]]]:
+    """The slices of ``pool``, which all fit, in order and each there once, with notes; what was acquired again as a whole, once more."""
+    places: list[list[_Slice]] = []
+    for one in sorted(pool, key=lambda one: one.distance):
+        if places and overlap([places[-1][0].distance], [one.distance]):
+            places[-1].append(one)
+        else:
+            places.append([one])
+    usual = _Usual(pool)
+    again = [place for place in places if len(place) > 1]
+    found: list[tuple[list[_Slice], tuple[str, ...]]] = []
+    if len(again) >= max(MIN_SLICES, AGAIN * len(places)):
+        first = [min(place, key=lambda one: (*(not good for good in usual.is_like(one)), one.when)) for place in places]
+        chosen = {id(one) for one in first}
+        found.append((first, ()))
+        return found + acquisitions([one for one in pool if id(one) not in chosen], left_out)
+    notes: list[str] = []
+    found.append(([_choose(place, usual, left_out, notes) for place in places], tuple(notes)))
+    return found
+
+
+def _choose(place: Sequence[_Slice], usual: _Usual, left_out: list[LeftOut], notes: list[str]) -> _Slice:
+    """Of what was acquired in one place the last that is like the other slices; the rest is added to ``left_out``, and noted."""
+    best = max(place, key=lambda one: (usual.is_like(one), one.when))
+    for other in place:
+        if other is best:
+            continue
+        is_later = usual.is_like(best) == usual.is_like(other)
+        label = best.frames[0].label
+        left_out.append(_left([other], f"acquired again in {label}" if is_later else f"a slice that {label} has already"))
+        if is_named_plain(best.frames[0]) != is_named_plain(other.frames[0]):
+            continue  # images of another kind in the same place, such as flow, are no second acquisition
+        why = "as the later ones" if is_later else "as they are like those of the other slices"
+        if best.frames[0].series == other.frames[0].series:
+            note = f"A slice was acquired twice in {best.number}: its images {best.instances} are used, {why}, and not {other.instances}."
+        else:
+            note = f"A slice was acquired twice: the images of {best.number} are used, {why}, and not those of {other.number}."
+        notes.append(note)
+    return best
+
+
+def _by_distance(slices: Iterable[_Slice]) -> dict[float, tuple[Frame, ...]]:
+    return {one.distance: one.frames for one in slices}
+
+
+def _continue_stacks(stacks: list[Stack], series: int, slices: list[_Slice], left_out: list[LeftOut]) -> list[_Slice]:
+    """What of ``slices`` none of the first ``series`` of the ``stacks`` has, nor goes on with: all, where they are a stack of their own in
+    half of the places of the other, or more. What was acquired again of fewer places is a better breath hold."""
+    n = next((n for n, stack in enumerate(stacks[:series]) if fit(stack.slices, {0.0: slices[0].frames})), None)
+    if n is None:
+        return slices
+    there = {distance: _Slice(distance, frames) for distance, frames in stacks[n].slices.items()}
+    usual = _Usual(there.values())
+    again = [one for one in slices if overlap(there, [one.distance])]
+    is_own = len(again) >= max(MIN_SLICES, AGAIN * len(there))
+    if is_own and is_regular([one.distance for one in slices]) and all(map(usual.is_quite_like, again)):
+        return slices
+    notes = list(stacks[n].notes)
+    for one in again:
+        before = next(place for place in there if overlap([place], [one.distance]))
+        if is_own:
+            left_out.append(_left([one], f"a slice that {stacks[n].label} has already"))
+        elif _choose([there[before], one], usual, left_out, notes) is one:
+            del there[before]
+            there[one.distance] = one
+    stacks[n] = Stack(_by_distance(sorted(there.values(), key=lambda one: one.distance)), tuple(notes), stacks[n].flaw)
+    remaining = [one for one in slices if one not in again]
+    for group in (remaining, *([one] for one in remaining)):  # all at once, as one of them alone may lie beyond the next
+        joined = dict(sorted({**stacks[n].slices, **{one.distance: one.frames for one in group}}.items()))
+        if group and (is_regular(list(joined)) or not is_regular(list(stacks[n].slices))):
+            stacks[n] = Stack(joined, stacks[n].notes, stacks[n].flaw)
+            remaining = [one for one in remaining if one not in group]
+    return remaining
+
+
+def _leave(few: list[_Slice], stacks: list[Stack], rest: list[list[_Slice]]) -> list[LeftOut]:
+    """The reasons for ``few`` slices that are no stack, and a note in the one that they seem to be a part of."""
+    frames = few[0].frames
+    again = next((stack for stack in stacks if fit(stack.slices, {0.0: frames}) and overlap(stack.slices, [few[0].distance])), None)
+    if again is not None:
+        return [_left([one], f"a slice that {again.label} has already") for one in few]
+    reason = f"a cine of {len(few)} slice{'s' * (len(few) != 1)}"
+    others = [next(iter(stack.slices.values())) for stack in stacks] + [other[0].frames for other in rest]
+    apart = next((other[0].label for other in others if are_apart(frames, other) and lie_alike(frames[0], other[0])), None)
+    n = next((n for n, stack in enumerate(stacks) if lies_next_to(frames[0], stack)), None)
+    if apart is not None:
+        reason += f", in another frame of reference than {apart}"
+    elif n is not None:
+        difference = _difference(frames[0], stacks[n].frame)
+        reason += f" next to {stacks[n].label}, but {difference}"
+        note = f"A slice next to the others is left out: it is {difference}."
+        stacks[n] = Stack(stacks[n].slices, (*stacks[n].notes, note), stacks[n].flaw)
+    else:
+        reason += ", no stack"
+    return [_left(few, reason)]
+
+
+def lies_next_to(frame: Frame, stack: Stack) -> bool:
+    """Whether ``frame`` lies where the next slice of ``stack`` would, or one within it that is missing."""
+    places = list(stack.slices)
+    if angle_between(frame, stack.frame) > _TURNED or are_apart([frame], [stack.frame]) or frame.kind != stack.frame.kind:
+        return False
+    normal = normal_of(stack.frame)
+    step = _centre(frame) - _centre(stack.frame)
+    distance = float(normal @ step) + places[0]
+    gap = float(np.median(np.diff(places)))
+    aside = float(np.linalg.norm(step - (normal @ step) * normal))
+    nearest = min(abs(distance - place) for place in places)
+    return aside < _BESIDE_MM and 0.5 * gap < nearest < 1.5 * gap
+
+
+def _centre(frame: Frame) -> np.ndarray:
+    along = np.reshape(frame.orientation, (2, 3))
+    return (
+        np.array(frame.position)
+        + along[0] * frame.spacing[1] * (frame.columns - 1) / 2
+        + along[1] * frame.spacing[0] * (frame.rows - 1) / 2
+    )
+
+
+def _difference(frame: Frame, other: Frame) -> str:
+    """What keeps ``frame`` out of a stack, of which ``other`` is."""
+    angle = angle_between(frame, other)
+    if angle > _PARALLEL:
+        return f"turned by {angle:.1f}°"
+    if not is_parallel(frame, other):
+        return "turned in its plane"
+    sizes = [f"{one.columns}x{one.rows} pixels of {one.spacing[1]:.4g}x{one.spacing[0]:.4g} mm" for one in (frame, other)]
+    return f"of {sizes[0]} instead of {sizes[1]}" if sizes[0] != sizes[1] else f"{shift_aside(frame, other):.1f} mm aside"
+
+
+def _left(slices: Sequence[_Slice], reason: str) -> LeftOut:
+    frames = [frame for one in slices for frame in one.frames]
+    return LeftOut(frames[0].label, len({frame.file for frame in frames}), reason)

@@ -1,0 +1,74 @@
+"""Cines that are known already keep their names, matched by their images, whatever else their examination turns out to hold."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable
+from contextlib import suppress
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from prato.dicom.cines.find import FoundCine
+from prato.dicom.origin.references import CineReference
+from prato.dicom.reading.files import DicomError
+
+_Image = TypeVar("_Image", bound=Hashable)
+#: The patient, the UIDs of the examination and of the instance, as some programs that make images anonymous give those of other
+#: examinations, too; and which frame of a multi-frame object, from 1.
+_FolderImage = tuple[str, str, str, int]
+
+
+class KnownCines(Generic[_Image]):
+    """Which studies images are of.
+
+    Args:
+        cines: their names and, of each, its images, by whatever tells these apart.
+        images_of: the same of a cine that is found.
+    """
+
+    def __init__(self, cines: Iterable[tuple[str, Iterable[_Image]]], images_of: Callable[[FoundCine], Iterable[_Image]]) -> None:
+        self._images_of = images_of
+        self._names: dict[_Image, list[str]] = defaultdict(list)
+        self._all_names: set[str] = set()
+        for study, images in cines:
+            self._all_names.add(study)
+            for image in images:
+                self._names[image].append(study)
+
+    def keep_names(self, cines: Iterable[FoundCine]) -> list[FoundCine]:
+        """``cines``, those of one examination, called as the known ones that they share images with; no two are called the same.
+
+        Another cine of an examination, arrived since, would change its name: what was opened or labelled would be there again, under
+        another one.
+        """
+        found, names = list(cines), list[str | None]()
+        for cine in found:
+            known = (name for image in self._images_of(cine) for name in self._names.get(image, ()))
+            names.append(next((name for name in known if name not in names), None))
+        taken = {*self._all_names, *(cine.study for cine in found)}
+        for n, cine in enumerate(found):
+            if names[n] is None and cine.study in names:  # it lies in its series where a known one lay before
+                names[n] = next(free for free in (f"{cine.study}-{number}" for number in count(2)) if free not in taken)
+        return [cine if name is None else replace(cine, study=name) for cine, name in zip(found, names)]
+
+
+def load_known_cines(folder: Path) -> KnownCines[_FolderImage]:
+    """The cines of ``folder``, as their sidecars tell of them; those that cannot be read are none."""
+    references = []
+    for path in sorted(folder.glob("*_4d.json")):
+        with suppress(DicomError):
+            reference = CineReference.load(path)
+            if path.name == f"{reference.study}_4d.json":
+                references.append(reference)
+    return KnownCines(((reference.study, _images_in_folder(reference)) for reference in references), _images_found)
+
+
+def _images_in_folder(cine: CineReference) -> set[_FolderImage]:
+    images = (image for t in range(cine.phases) for image in cine.images_of_phase(t))
+    return {(cine.patient, cine.dicom.study_instance_uid, uid, number or 1) for _, uid, number in images if uid}
+
+
+def _images_found(cine: FoundCine) -> Iterable[_FolderImage]:
+    return ((cine.patient, frame.study, frame.sop_instance, frame.number + 1) for own in cine.cine.frames for frame in own)
