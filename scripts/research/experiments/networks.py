@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from prato.models.checkpoint import ModelSpec
+from scripts.research.baselines.prato_box import PRATO_BOX
 from scripts.research.datasets.base import FIELD_MM, dataset_class
 from scripts.research.experiments.schema import Experiment
 from scripts.research.experiments.sizes import size_arguments
@@ -18,9 +19,10 @@ def model_spec(experiment: Experiment) -> ModelSpec:
     network = experiment.network
     if experiment.is_baseline:
         network = "baseline_unetr"
-        arguments |= {"method": experiment.method, "box_channel": experiment.sees_box == "as a channel"}
+        arguments |= {"method": experiment.method, "box_channel": experiment.has_box_channel}
         arguments |= {} if experiment.settings is None else {"settings": experiment.settings}
     else:
+        network = PRATO_BOX if experiment.has_box_channel else network
         arguments["stages"] = () if plan is None else plan.prune_after
     pixel = FIELD_MM / experiment.image
     return ModelSpec(

@@ -15,8 +15,9 @@ from scripts.research.experiments.sizes import size_arguments
 
 #: Slices a step of what scripts/research/train_queue.py trains of the paper.
 QUEUE_BATCH = 64
-SeesBox = Literal["not at all", "as a channel", "as prompt", "by cropping", "in a window"]
+SeesBox = Literal["not at all", "as a channel", "as prompt", "as prompt and channel", "by cropping", "in a window"]
 
+_PROMPTED, _CHANNEL = ("as prompt", "as prompt and channel"), ("as a channel", "as prompt and channel")
 #: How many times as long as the box the network's view is, and its edge as a share of ``image``; others see the whole image.
 _VIEWS = {"by cropping": (1.0, 0.5), "in a window": (1.5, 0.75)}
 
@@ -99,11 +100,9 @@ class Experiment(_Strict):
         if prompted and self.sees_box != "as prompt":
             raise ValueError(f"method {self.method} sees the box as prompt")
         self._check_settings()
-        if not prompted and (
-            (self.sees_box not in ("as prompt", "in a window")) if self.method == "prato" else self.sees_box == "as prompt"
-        ):
+        if not prompted and ((self.sees_box not in (*_PROMPTED, "in a window")) if self.method == "prato" else self.sees_box in _PROMPTED):
             raise ValueError("method prato, and no other, sees the box as prompt, of the whole image or in a window")
-        if self.network != "unetr" and (self.method not in ("dense", "prato") or self.sees_box == "as a channel"):
+        if self.network != "unetr" and (self.method not in ("dense", "prato") or self.sees_box in _CHANNEL):
             raise ValueError(f"{self.network} is run dense or with prato, without a channel for the box: baselines run on unetr")
         if self.sees_box == "by cropping" and self.method != "dense":
             raise ValueError("the image is cut to the box for method dense alone")
@@ -148,6 +147,11 @@ class Experiment(_Strict):
     def is_baseline(self) -> bool:
         """Whether it runs in the baselines' UNETR."""
         return self.network == "unetr" and self.method in METHODS
+
+    @property
+    def has_box_channel(self) -> bool:
+        """Whether the box is one more channel of the network's input."""
+        return self.sees_box in _CHANNEL
 
     @property
     def sight(self) -> Sight:

@@ -10,7 +10,7 @@ from scripts.research.tables.rows import BOXES, DATA, NETWORKS, Row, Table
 from scripts.research.tables.verdicts import FAILS, HOLDS, NOT_RUN, Claim, beside, best_of, check_order, name_with_dice, no_loss
 
 #: How a row's box reaches its network, as the plans say it.
-_SAME_BOX = ("as a channel", "as prompt", "by cropping", "in a window")
+_SAME_BOX = ("as a channel", "as prompt", "as prompt and channel", "by cropping", "in a window")
 #: Methods that are not among the paper's baselines, or spend nothing less.
 _NO_BASELINES = ("prato", "dense", "tome", "algm", "cts", "struct_sam")
 #: How near the DSC of the literature's best automatic methods is near.

@@ -48,7 +48,12 @@ class Row:
     @property
     def is_literal(self) -> bool:
         """It is PrATo as the paper has it, without what this project adds."""
-        return self.is_prato and self.design("recipe", "paper") == "paper"
+        return self.is_prato and self.design("recipe", "paper") == "paper" and not self.has_box_channel
+
+    @property
+    def has_box_channel(self) -> bool:
+        """The box is one more channel of its input."""
+        return self.design("sees_box") in ("as a channel", "as prompt and channel")
 
     @property
     def has_box(self) -> bool:

@@ -28,7 +28,7 @@ def tiny(method: str = "dense", sees_box: str = "not at all", data: str = "isic"
     """An experiment of two steps on images of 64 pixels."""
     given: dict[str, Any] = {"network": "unetr", "method": method, "sees_box": sees_box, "data": data, "budget": {"steps": 2, "batch": 2}}
     if method == "prato":
-        given |= {"sees_box": sees_box if sees_box == "in a window" else "as prompt", "plan": PLAN}
+        given |= {"sees_box": "as prompt" if sees_box == "not at all" else sees_box, "plan": PLAN}
     return Experiment(**{**given, "image": 64, **changed})
 
 
