@@ -24,7 +24,7 @@ def summary_text(tables: Mapping[str, Table], claims: Sequence[Claim]) -> str:
     for data in DATA:
         rows = sorted(table.longest(data), key=lambda row: -(row.dice() or 0.0))
         if rows:
-            sentences += [_ranked(data, rows), *_same_box(data, rows, all_learn), *_box_alone(data, rows)]
+            sentences += [_ranked(data, rows), *_same_box(data, rows, all_learn), *_channel(data, rows), *_box_alone(data, rows)]
     return "".join(f"- {sentence}\n" for sentence in sentences)
 
 
@@ -59,7 +59,8 @@ def _same_box(data: str, rows: Sequence[Row], all_learn: bool) -> list[str]:
     rivals = [row for row in rows if not row.is_prato and row.design("method") != "dense" and row.design("sees_box") == "as a channel"]
     ours = [row for row in rows if row.is_prato]
     said = []
-    for one in {row.experiment: row for row in [*(row for row in ours if row.is_literal), *ours[:1]]}.values():
+    as_proposed = [row for row in ours if row.is_literal or row.has_box_channel]
+    for one in {row.experiment: row for row in [*as_proposed, *ours[:1]]}.values():
         found = compare(one, rivals)
         if not found:
             continue
@@ -76,6 +77,17 @@ def _same_box(data: str, rows: Sequence[Row], all_learn: bool) -> list[str]:
         still = {0: "", len(found) + 1: " (*still learning*)"}.get(learning, f" ({learning} of {len(found) + 1} rows *still learning*)")
         said.append(f"{one.label} is {', '.join(parts)}{'' if all_learn else still}")
     return [f"{DATA[data]}, pruning with the same box: {'; '.join(said)}."] if said else []
+
+
+def _channel(data: str, rows: Sequence[Row]) -> list[str]:
+    """What it adds that the box is a channel of the image, too."""
+    added = []
+    for told in (row for row in rows if row.has_box_channel and row.design("method") in ("prato", "dense")):
+        alike = [row for row in rows if all(row.design(key) == told.design(key) for key in ("method", "network"))]
+        for row, difference in compare(told, [row for row in alike if row.is_literal or not row.has_box]):
+            shown = "" if difference.better or difference.worse else " (not shown)"
+            added.append(f"{difference.difference:+.3f} to {row.label}{shown}")
+    return [f"{DATA[data]}, the box as a channel of the image adds {', '.join(added)}."] if added else []
 
 
 def _box_alone(data: str, rows: Sequence[Row]) -> list[str]:

@@ -130,6 +130,23 @@ def test_a_rival_that_was_trained_for_less_is_neither_ahead_nor_as_good(tmp_path
     assert better.told() == "holds (1 of 2)" and both[first].told() == "holds (1 of 2)" and "*holds (1 of 2)*" in better.text()
 
 
+def test_what_the_box_as_a_channel_adds_is_said_of_each_network_that_has_it(tmp_path: Path) -> None:
+    told = {**PRATO, "sees_box": "as prompt and channel"}
+    rows = [
+        Made("table4", "PrATo", "table4/prato", 0.8, PRATO),
+        Made("table4", "PrATo + box", "table4/prato_box", 0.9, told),
+        Made("table4", "PrATo engine", "table4/engine", 0.7, {**PRATO, "recipe": "engine"}),
+        Made("table4", "Dense", "table4/dense", 0.85, {}),
+        Made("table4", "Dense + box", "table4/dense_box", 0.85, {"sees_box": "as a channel"}),
+        Made("table4", "Dense in a window", "table4/window", 0.6, {"sees_box": "in a window"}),
+        Made("table4", "TRAM", "table4/tram", 0.5, {"method": "tram"}),
+    ]
+    tables = read_tables(write_results(tmp_path, rows), read_outcomes(tmp_path))
+    said = summary_text(tables, paper_claims(tables))
+    assert re.search(r"ACDC, the box as a channel of the image adds \+0\.1\d\d to PrATo, [+-]0\.00\d to Dense \(not shown\)\.", said)
+    assert "PrATo ranks 4 of 7" in said and "PrATo + box ranks" not in said
+
+
 def test_a_claim_that_some_rows_have_not_decided_is_not_counted_as_holding(tmp_path: Path) -> None:
     rows = [
         Made("table4", "TRAM", "table4/tram", 0.7, {"method": "tram"}),
