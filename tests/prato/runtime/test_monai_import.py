@@ -19,6 +19,9 @@ from monai.networks.nets import UNETR
 assert not {"mlflow", "torchvision", "torchvision.models"} & {*sys.modules} and find_spec("mlflow") and find_spec("torchvision")
 from monai.data.utils import DataFrame
 from monai.data.ultrasound_confidence_map import hilbert
+from monai.metrics.panoptic_quality import linear_sum_assignment
+from monai.apps.utils import BeautifulSoup
+from monai.visualize.img2tensorboard import Summary, SummaryWriter
 from monai.data.image_reader import has_itk, itk
 from nibabel.nifti1 import DicomDataset
 from prato.runtime.monai_import import POSTPONED, _PostponedModule
@@ -29,8 +32,9 @@ except AttributeError:  # ignite 0.4.11 under Python 3.11.0 to 3.11.3: MONAI goe
     POSTPONED.pop("torch.distributed.optim")
 for name in POSTPONED:
     assert type(sys.modules[name]) is _PostponedModule, name
-for inside in ("sympy", "pandas.core", "scipy.signal.windows", "skimage.morphology.binary", "itk.support", "pydicom.dataset"):
-    assert inside not in sys.modules, inside
+inside = "scipy.optimize._lsap", "scipy.signal.windows", "bs4.dammit", "tensorboard.compat.proto.histogram_pb2"
+for name in ("sympy", "pandas.core", "skimage.morphology.binary", "itk.support", "pydicom.dataset", *inside):
+    assert name not in sys.modules, name
 
 import pandas, threading
 assert type(pandas) is _PostponedModule
@@ -53,6 +57,8 @@ assert isinstance(pandas.DataFrame([1]), DataFrame) and not isinstance(1, DataFr
 assert isinstance(pydicom.Dataset(), DicomDataset)
 assert DataFrame.from_dict({"a": [1]}).shape == (1, 1)
 assert hilbert([1.0, 2.0]).dtype == complex
+assert linear_sum_assignment([[1, 0], [0, 1]])[1].tolist() == [1, 0] and BeautifulSoup("<b>a</b>", "html.parser").b.string == "a"
+assert Summary().value is not None
 assert plt.figure().axes == [] and itk.Image and itk.Version.GetITKMajorVersion() >= 5
 from skimage import measure, morphology
 from skimage.morphology import disk
