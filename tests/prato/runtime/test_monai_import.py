@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.abc import Loader
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+
+from prato.runtime.monai_import import _LightLoader
 
 MONAI = "import sys, monai; names = {*sys.modules};"
 #: In a process that has imported MONAI lightly: what was not executed, then each use of it, also by threads at the same moment.
@@ -86,9 +90,22 @@ def test_what_is_hidden_is_not_there_and_what_is_postponed_is_executed_by_its_fi
 
 
 @pytest.mark.slow
-def test_who_imports_monai_or_mlflow_first_finds_them_whole(tmp_path: Path) -> None:
+def test_who_imports_monai_first_finds_it_whole(tmp_path: Path) -> None:
     """With a small module in place of mlflow, which takes as long to import as all the rest."""
     (tmp_path / "mlflow.py").touch()
     whole = "assert 'mlflow' in names and 'pandas.core' in names and 'scipy.signal.windows' in names"
     assert errors_of(f"{MONAI} import prato; from monai.handlers import MLFlowHandler; {whole}", tmp_path) == ""
-    assert errors_of(f"import mlflow, prato; {MONAI} assert sys.modules['mlflow'] is mlflow", tmp_path) == ""
+
+
+def test_mlflow_that_somebody_has_imported_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow, found = ModuleType("mlflow"), []
+    monkeypatch.setitem(sys.modules, "mlflow", mlflow)
+    monkeypatch.delitem(sys.modules, "torchvision", raising=False)
+
+    class Monai(Loader):
+        def exec_module(self, module: ModuleType) -> None:
+            found.extend(sys.modules[name] for name in ("mlflow", "torchvision"))
+
+    _LightLoader(Monai()).exec_module(ModuleType("monai"))
+    assert found == [mlflow, None]
+    assert sys.modules["mlflow"] is mlflow and "torchvision" not in sys.modules
