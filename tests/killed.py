@@ -18,16 +18,16 @@ Order = Callable[..., int]
 
 
 @contextmanager
-def killable(studies: Path) -> Iterator[Order]:
-    """Lets another process do something in the folder ``studies``, and be killed; each order returns its exit code."""
+def killable() -> Iterator[Order]:
+    """Lets another process do something in the folder ``studies`` of an order, and be killed; each order returns its exit code."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "apps" / "prato_label")}
-    command = [sys.executable, saver.__file__, str(studies)]
+    command = [sys.executable, saver.__file__]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdin and process.stdout
         ask, answer = process.stdin, process.stdout
 
-        def give(do: str, seed: int = 0, **more: float | str) -> int:
-            ask.write(json.dumps({"do": do, "seed": seed, **more}) + "\n")
+        def give(studies: Path, do: str, seed: int = 0, **more: float | str) -> int:
+            ask.write(json.dumps({"studies": str(studies), "do": do, "seed": seed, **more}) + "\n")
             ask.flush()
             return int(answer.readline())
 

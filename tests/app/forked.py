@@ -36,7 +36,7 @@ class ForkedServer:
 
     def __init__(self, command: list[str], log: Path, environment: dict[str, str], forked_training: bool = True) -> None:
         given = (command, log, environment, forked_training)
-        self._process = _context(environment["OMP_NUM_THREADS"]).Process(target=_serve, args=given)
+        self._process = loaded_context(environment["OMP_NUM_THREADS"]).Process(target=_serve, args=given)
         self._process.start()
         assert self._process.pid is not None
         self.pid: int = self._process.pid
@@ -55,8 +55,8 @@ class ForkedServer:
 
 
 @cache
-def _context(threads: str) -> ForkServerContext:
-    """Its process starts here, once: libraries count their threads as they are loaded."""
+def loaded_context(threads: str) -> ForkServerContext:
+    """Whose processes have it all loaded. The one that they are forked from starts here, once: libraries count their threads then."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.app.preloaded"])
     before = {name: os.environ[name] for name in _FOR_IT if name in os.environ}

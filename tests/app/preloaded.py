@@ -23,4 +23,5 @@ import scipy.optimize
 import scipy.stats
 import SimpleITK
 import torch
+import torch._dynamo  # which optimisers import as they are made, and takes longer than a short training
 import uvicorn

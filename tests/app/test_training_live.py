@@ -7,6 +7,7 @@ import re
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +15,44 @@ import psutil
 import pytest
 import requests
 
+from lib.jobs.training_queue import _STOP_TIMEOUT_S
 from prato.data.nifti import read_volume, write_volume
 from tests.app.hearts import app_that_learns, heart
 from tests.app.live import LiveServer, start_server, write_study
-from tests.waiting import wait_until
+from tests.waiting import HANG_S, wait_until
 
 MODEL = "prato_unetr"
 ROI = {"roi": [10, 30, 8, 28, 0, 5]}
 LONG = {"max_steps": 5_000, "max_epochs": 10_000}
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    """The stock command over labelled studies of two patients; the tests of this file change it one after the other."""
-    folder = tmp_path_factory.mktemp("training")
+@contextmanager
+def started(folder: Path, forked_training: bool) -> Iterator[LiveServer]:
+    """The stock command over labelled studies of two patients; a training is waited for that is slow to stop, as beside other tests."""
     app, studies = app_that_learns(folder / "app"), folder / "studies"
+    code = app / "lib" / "jobs" / "training_queue.py"
+    impatient = f"_STOP_TIMEOUT_S = {_STOP_TIMEOUT_S}"
+    assert impatient in code.read_text(encoding="utf-8")
+    code.write_text(code.read_text(encoding="utf-8").replace(impatient, f"_STOP_TIMEOUT_S = {HANG_S}"), encoding="utf-8")
     (studies / "labels" / "final").mkdir(parents=True)
     for n, name in enumerate(("a_ED", "b_ED")):
         image = write_study(studies / f"{name}.nii.gz", seed=n)
         write_volume(studies / "labels" / "final" / image.name, heart(), read_volume(image).affine)
-    with start_server(app, studies, folder / "server.log", forked_training=False) as running:  # which is killed, as are all its processes
+    with start_server(app, studies, folder / "server.log", forked_training=forked_training) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """The tests of this file change it one after the other."""
+    with started(tmp_path_factory.mktemp("training"), forked_training=True) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def killed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """Whose training processes, and in the end it itself, are killed: they are as they are where nothing is forked."""
+    with started(tmp_path_factory.mktemp("killed"), forked_training=False) as running:
         yield running
 
 
@@ -107,7 +126,8 @@ def test_taken_up_published_and_gone_back_from(server: LiveServer) -> None:
     assert server.post("/model/nothing/rollback?version=x").status == 404
 
 
-def test_a_worker_that_is_killed_is_a_sentence_and_the_server_goes_on(server: LiveServer) -> None:
+def test_a_worker_that_is_killed_is_a_sentence_and_the_server_goes_on(killed_server: LiveServer) -> None:
+    server = killed_server
     assert server.post(f"/train/{MODEL}", LONG).status == 200
     wait_until(lambda: job(server).get("progress"), every=0.2)
     os.kill(worker(server), signal.SIGKILL)
@@ -153,8 +173,9 @@ def caught_in_the_middle(server: LiveServer) -> tuple[dict[str, int], int]:
     raise AssertionError("every training was over before it could be stopped")
 
 
-def test_killed_with_all_its_processes_it_starts_clean_and_the_training_goes_on_to_its_end(server: LiveServer) -> None:
-    """The last test of this file: the server of the others is gone."""
+def test_killed_with_all_its_processes_it_starts_clean_and_the_training_goes_on_to_its_end(killed_server: LiveServer) -> None:
+    """The last test of that server, which is gone."""
+    server = killed_server
     asked, reached = caught_in_the_middle(server)
     before = models(server)
     os.killpg(server.process.pid, signal.SIGKILL)

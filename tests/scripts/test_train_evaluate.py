@@ -25,7 +25,7 @@ PLAIN = {"in_channels": 3, "out_channels": 4, "feature_size": 12, "spatial_dims"
 @pytest.fixture(scope="module")
 def studies(tmp_path_factory):
     folder = tmp_path_factory.mktemp("studies")
-    make_thin_phantoms(folder, 2)
+    make_thin_phantoms(folder, 2, slices=2)
     return folder
 
 
@@ -186,7 +186,7 @@ def test_two_trainings_do_not_share_a_folder(studies, tmp_path):
 
 @pytest.mark.slow
 def test_patients_who_were_labelled_after_the_run_began_are_named(tmp_path):
-    make_thin_phantoms(tmp_path / "studies", 3)
+    make_thin_phantoms(tmp_path / "studies", 3, slices=2)
     save_split(tmp_path / "split.json", Split(seed=0, train=["phantom001"], validation=["phantom002"]))
     given = ("--studies", tmp_path / "studies", "--out", tmp_path / "run", "--epochs", "0.01", "--batch", "2")
     for split in (("--split", tmp_path / "split.json"), ()):  # without one, the run has its own

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,11 +31,16 @@ def studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.fixture
-def order(studies: Path) -> Iterator[Order]:
-    """Let another process do something to the label, and be killed; returns its exit code."""
-    with killable(studies) as give:
+@pytest.fixture(scope="module")
+def killer() -> Iterator[Order]:
+    with killable() as give:
         yield give
+
+
+@pytest.fixture
+def order(killer: Order, studies: Path) -> Order:
+    """Let another process do something to the label, and be killed; returns its exit code."""
+    return partial(killer, studies)
 
 
 def told(studies: Path) -> tuple[list[int], dict[int, int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,8 @@ def nnunet(folder: Path) -> Path:
 def test_before_every_step_of_an_import(tmp_path: Path, what: str) -> None:
     source = nnunet(tmp_path / "in") if "nnU-Net" in what else save_dicom(tmp_path / "in", Scan(slices=3, phases=6).images())
     studies, event, code, found_some = tmp_path / "studies", 0, KILLED, 0
-    with killable(studies) as order:
+    with killable() as killer:
+        order = partial(killer, studies)
         studies.mkdir()
         assert order(what, source=str(source)) == 0
         whole = told(studies)

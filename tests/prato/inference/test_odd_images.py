@@ -26,9 +26,9 @@ def predictor() -> Predictor:
 
 @pytest.fixture(scope="module")
 def heart() -> tuple[Volume, np.ndarray]:
-    """Six slices of a generated heart and their true mask."""
+    """Four slices of a generated heart and their true mask."""
     phantom = make_phantom(5, 1)
-    return Volume(phantom.images["ED"][:, :, 2:8].astype(np.float32), phantom.affine), phantom.labels["ED"][:, :, 2:8]
+    return Volume(phantom.images["ED"][:, :, 3:7].astype(np.float32), phantom.affine), phantom.labels["ED"][:, :, 3:7]
 
 
 def segment(predictor: Predictor, image: Volume, truth: np.ndarray) -> tuple[Prediction, float]:
@@ -88,8 +88,7 @@ def as_it_is(predictor: Predictor, heart: tuple[Volume, np.ndarray]) -> list[Pre
     return [in_all_of_it(predictor, heart[0], is_drawn) for is_drawn in (False, True)]
 
 
-@pytest.mark.parametrize("value", [0, 7])
-@pytest.mark.parametrize(("before", "after"), [(3, 2), (0, 5)])
+@pytest.mark.parametrize(("before", "after", "value"), [(3, 2, 0), (0, 5, 7)])
 def test_blank_slices_that_were_added_change_nothing(
     predictor: Predictor, heart: tuple[Volume, np.ndarray], as_it_is: list[Prediction], before: int, after: int, value: int
 ) -> None:
@@ -140,7 +139,7 @@ def test_the_order_of_the_axes_does_not_matter(
     assert segment(predictor, moved, truth.transpose(order))[1] == pytest.approx(clean, abs=0.01)
 
 
-@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("axis", [0, 1])
 def test_a_single_slice_is_segmented_along_any_axis(predictor: Predictor, heart: tuple[Volume, np.ndarray], axis: int) -> None:
     image, truth = heart
     k = truth.shape[2] // 2

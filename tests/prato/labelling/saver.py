@@ -1,7 +1,7 @@
-"""A process to be killed while it changes a studies folder: `python saver.py STUDIES`, one order a line on its standard input, in JSON.
+"""A process to be killed while it changes a studies folder: `python saver.py`, one order a line on its standard input, in JSON.
 
-Each order is carried out by a fork, so that importing is paid for once: {"do": "save", "remove", "import DICOM" or "import nnU-Net",
-"seed": n, "event": n, "seconds": s, "source": what is imported}.
+Each order is carried out by a fork, so that importing is paid for once: {"studies": folder, "do": "save", "remove",
+"import DICOM" or "import nnU-Net", "seed": n, "event": n, "seconds": s, "source": what is imported}.
 The fork dies by SIGKILL before it changes the file system for the `event`th time (which Python's audit hooks tell of), or after `seconds`,
 during which it saves one version after the other. It writes what it is about to save, and what is saved, to STUDIES/../told.
 """
@@ -67,13 +67,13 @@ def carry_out(studies: Path, order: dict) -> None:
 def main() -> None:
     # a pseudonym is slow on purpose, and each fork would take longer for its two than for all else that it imports
     identity._derive = lambda text, secret: hashlib.sha256(f"{secret}{text}".encode()).hexdigest()[:8]
-    studies = Path(sys.argv[1])
+    os.fsync = lambda handle: None  # what was written outlives a kill; only a power cut would take it
     for line in sys.stdin:
         order = json.loads(line)
         child = os.fork()
         if child == 0:
             try:
-                carry_out(studies, order)
+                carry_out(Path(order["studies"]), order)
             finally:
                 os._exit(sys.exc_info()[0] is not None)
         if order.get("seconds"):

@@ -27,9 +27,11 @@ def network(width: int, dims: int = 2, **other: object) -> PratoSwinUNETR:
 @pytest.mark.parametrize("plan", [None, PruningPlan(prune_after=(1, 2, 3), percentile=40.0)])
 def test_a_widened_network_computes_what_the_narrow_one_does(dims: int, plan: PruningPlan | None) -> None:
     narrow, wide = network(12, dims), network(24, dims)
-    size = (64, 64) if dims == 2 else (64, 32, 32)
+    size = (64, 64) if dims == 2 else (32, 32, 32)
     image = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
-    prompts = PromptBatch.of(BoxPrompt, [[(along(size, 9.0), along(size, 40.0))], [(along(size, 20.0), along(size, 50.0))]], size)
+    prompts = PromptBatch.of(
+        BoxPrompt, [[(along(size, a * size[0]), along(size, b * size[0]))] for a, b in ((0.15, 0.6), (0.3, 0.8))], size
+    )
     with torch.inference_mode():
         before = wide.segment(image, prompts, plan).logits
         wide.load_state_dict(convert_state_dict(narrow.state_dict(), wide))

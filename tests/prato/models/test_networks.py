@@ -88,8 +88,9 @@ def test_masking_in_training_equals_dropping_in_evaluation(case, percentile):
 @pytest.mark.parametrize(
     ("changed", "corner"),
     [
-        *(({"margin": 4.0}, corner) for corner in (0, 33, 60)),
-        *(({"margin": 20.0, "protect_prompted": True}, corner) for corner in (0, 60)),
+        ({"margin": 4.0}, 0),
+        ({"margin": 4.0}, 60),
+        ({"margin": 20.0, "protect_prompted": True}, 33),
         ({"score_by": "random", "protect_prompted": True}, 33),
     ],
 )

@@ -12,16 +12,16 @@ import pytest
 
 from prato.data.nifti import read_volume, write_volume
 from prato.data.studies.folder import StudyFile
-from prato.data.studies.splits import load_split
+from prato.models.checkpoint import read_spec
 from prato.retraining import round as retraining_round
 from prato.retraining import training_data
 from prato.retraining.comparison import NothingComparedError
+from prato.retraining.file_changes import FileChanges
 from prato.retraining.round import TrainingOrder, train_round
-from prato.retraining.training_data import SPLIT_NAME
-from prato.training.fine_tuning import TrainingStopped
+from prato.retraining.training_data import load_training_data
 from tests.app.hearts import heart
 from tests.app.live import write_study
-from tests.prato.retraining.test_round import order, until_step
+from tests.prato.retraining.test_round import order
 
 pytestmark = pytest.mark.slow
 
@@ -39,17 +39,16 @@ def submit_without_the_first_slice(file: StudyFile) -> None:
 
 
 def sides(order: TrainingOrder) -> tuple[StudyFile, list[StudyFile]]:
-    """A study that is held back, and the others: by a round that is stopped as it begins to train."""
-    with pytest.raises(TrainingStopped):
-        train_round(order, until_step(1, order))
-    held_back = set(load_split(order.files[0].image.parent / SPLIT_NAME).validation)
-    chosen = [file for file in order.files if file.patient in held_back]
-    return chosen[0], [file for file in order.files if file is not chosen[0]]
+    """A study that is held back, and the others."""
+    asked = order.parameters
+    data = load_training_data(FileChanges(order.files, int), read_spec(order.model).pixel, asked.val_split, asked.seed, int)
+    chosen = data.validation_files[0]
+    return chosen, [file for file in order.files if file is not chosen]
 
 
 def with_two_held_back(folder: Path) -> tuple[TrainingOrder, StudyFile]:
     """A round in which two studies of one patient are held back, and one of the two."""
-    first = order(folder)
+    first = order(folder, steps=1)
     held_back, _ = sides(first)
     image, label = folder / f"{held_back.patient}_ES.nii.gz", folder / f"label_{held_back.patient}_ES.nii.gz"
     write_study(image, seed=9)
@@ -73,7 +72,7 @@ def test_models_are_not_compared_on_a_label_that_was_replaced_or_removed_meanwhi
 def test_files_that_get_other_times_and_numbers_and_no_other_content_are_compared_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = order(tmp_path)
+    first = order(tmp_path, steps=1)
     held_back, _ = sides(first)
 
     def put_copies_back() -> None:
@@ -90,7 +89,7 @@ def test_files_that_get_other_times_and_numbers_and_no_other_content_are_compare
 def test_without_any_label_to_compare_on_nothing_is_published(
     tmp_path: Path, change: Callable[[StudyFile], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = order(tmp_path)
+    first = order(tmp_path, steps=1)
     held_back, _ = sides(first)
     before = first.model.read_bytes()
     with pytest.raises(NothingComparedError, match="start it again"):
@@ -99,7 +98,7 @@ def test_without_any_label_to_compare_on_nothing_is_published(
 
 
 def test_what_was_trained_on_is_recorded_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = order(tmp_path)
+    first = order(tmp_path, steps=1)
     _, (trained_on,) = sides(first)
     checksum = hashlib.sha256(trained_on.label.read_bytes()).hexdigest()
     result = round_with(first, lambda: submit_without_the_first_slice(trained_on), monkeypatch)

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 STEPS = 5
 
 
-def order(folder: Path, **parameters: int) -> TrainingOrder:
+def order(folder: Path, steps: int = STEPS, **parameters: int) -> TrainingOrder:
     """Two patients and a model that knows nothing, in ``folder``."""
     files = []
     for n, study in enumerate(("a_ED", "b_ED")):
@@ -41,7 +41,7 @@ def order(folder: Path, **parameters: int) -> TrainingOrder:
         (folder / "model").mkdir()
         blank_model(folder / "model" / "m.safetensors")
     return TrainingOrder(
-        model=folder / "model" / "m.safetensors", parameters=TrainingParameters(max_steps=STEPS, **parameters), files=files
+        model=folder / "model" / "m.safetensors", parameters=TrainingParameters(max_steps=steps, **parameters), files=files
     )
 
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.abc import Loader
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+
+from prato.runtime.monai_import import _LightLoader
 
 MONAI = "import sys, monai; names = {*sys.modules};"
 #: In a process that has imported MONAI lightly: what was not executed, then each use of it, also by threads at the same moment.
@@ -19,6 +23,9 @@ from monai.networks.nets import UNETR
 assert not {"mlflow", "torchvision", "torchvision.models"} & {*sys.modules} and find_spec("mlflow") and find_spec("torchvision")
 from monai.data.utils import DataFrame
 from monai.data.ultrasound_confidence_map import hilbert
+from monai.metrics.panoptic_quality import linear_sum_assignment
+from monai.apps.utils import BeautifulSoup
+from monai.visualize.img2tensorboard import Summary, SummaryWriter
 from monai.data.image_reader import has_itk, itk
 from nibabel.nifti1 import DicomDataset
 from prato.runtime.monai_import import POSTPONED, _PostponedModule
@@ -29,8 +36,9 @@ except AttributeError:  # ignite 0.4.11 under Python 3.11.0 to 3.11.3: MONAI goe
     POSTPONED.pop("torch.distributed.optim")
 for name in POSTPONED:
     assert type(sys.modules[name]) is _PostponedModule, name
-for inside in ("sympy", "pandas.core", "scipy.signal.windows", "skimage.morphology.binary", "itk.support", "pydicom.dataset"):
-    assert inside not in sys.modules, inside
+inside = "scipy.optimize._lsap", "scipy.signal.windows", "bs4.dammit", "tensorboard.compat.proto.histogram_pb2"
+for name in ("sympy", "pandas.core", "skimage.morphology.binary", "itk.support", "pydicom.dataset", *inside):
+    assert name not in sys.modules, name
 
 import pandas, threading
 assert type(pandas) is _PostponedModule
@@ -53,6 +61,8 @@ assert isinstance(pandas.DataFrame([1]), DataFrame) and not isinstance(1, DataFr
 assert isinstance(pydicom.Dataset(), DicomDataset)
 assert DataFrame.from_dict({"a": [1]}).shape == (1, 1)
 assert hilbert([1.0, 2.0]).dtype == complex
+assert linear_sum_assignment([[1, 0], [0, 1]])[1].tolist() == [1, 0] and BeautifulSoup("<b>a</b>", "html.parser").b.string == "a"
+assert Summary().value is not None
 assert plt.figure().axes == [] and itk.Image and itk.Version.GetITKMajorVersion() >= 5
 from skimage import measure, morphology
 from skimage.morphology import disk
@@ -80,9 +90,22 @@ def test_what_is_hidden_is_not_there_and_what_is_postponed_is_executed_by_its_fi
 
 
 @pytest.mark.slow
-def test_who_imports_monai_or_mlflow_first_finds_them_whole(tmp_path: Path) -> None:
+def test_who_imports_monai_first_finds_it_whole(tmp_path: Path) -> None:
     """With a small module in place of mlflow, which takes as long to import as all the rest."""
     (tmp_path / "mlflow.py").touch()
     whole = "assert 'mlflow' in names and 'pandas.core' in names and 'scipy.signal.windows' in names"
     assert errors_of(f"{MONAI} import prato; from monai.handlers import MLFlowHandler; {whole}", tmp_path) == ""
-    assert errors_of(f"import mlflow, prato; {MONAI} assert sys.modules['mlflow'] is mlflow", tmp_path) == ""
+
+
+def test_mlflow_that_somebody_has_imported_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow, found = ModuleType("mlflow"), []
+    monkeypatch.setitem(sys.modules, "mlflow", mlflow)
+    monkeypatch.delitem(sys.modules, "torchvision", raising=False)
+
+    class Monai(Loader):
+        def exec_module(self, module: ModuleType) -> None:
+            found.extend(sys.modules[name] for name in ("mlflow", "torchvision"))
+
+    _LightLoader(Monai()).exec_module(ModuleType("monai"))
+    assert found == [mlflow, None]
+    assert sys.modules["mlflow"] is mlflow and "torchvision" not in sys.modules

@@ -1,4 +1,4 @@
-"""What training processes do together, on two real ones: statistics, refusals, clocks. Imports little: each process does so anew."""
+"""What training processes do together, on two real ones: statistics, refusals, clocks."""
 
 import os
 import socket
@@ -9,6 +9,7 @@ import torch.distributed as dist
 from torch import nn
 
 from prato.training.distributed import ALONE, Ranks, init_ranks
+from tests.app.forked import loaded_context
 
 pytestmark = pytest.mark.slow
 
@@ -58,7 +59,8 @@ def test_two_processes_are_as_one(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    torch.multiprocessing.spawn(as_one, (port, tmp_path), nprocs=2)
+    loaded_context("1")
+    torch.multiprocessing.start_processes(as_one, (port, tmp_path), nprocs=2, start_method="forkserver")
     assert {path.name for path in tmp_path.iterdir()} == {"0", "1"}
 
 

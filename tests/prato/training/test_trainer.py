@@ -21,7 +21,7 @@ from prato.training.trainer import Budget, Settings, Trainer
 from tests.phantoms import make_thin_phantoms
 from tests.prato.conftest import small_spec
 
-SETTINGS = Settings(batch=2, seed=3)
+SETTINGS = Settings(batch=2, seed=3, window=64)
 
 
 @pytest.fixture(scope="module")
@@ -201,10 +201,10 @@ def test_no_state_is_the_beginning(tmp_path):
         ({"name": "swin_unetr"}, "another network, plan"),
         ({"plan": None}, "another plan"),
         ({"plan": PruningPlan(prune_after=(4, 7, 10), percentile=30.0)}, "another plan"),
-        ({"settings": Settings(batch=2, seed=4)}, "another seed"),
-        ({"settings": Settings(batch=4, seed=3)}, "another batch"),
-        ({"settings": Settings(batch=2, seed=3, window=96)}, "another window"),
-        ({"settings": Settings(batch=2, seed=3, dense_first=0.5)}, "another dense_first"),
+        ({"settings": replace(SETTINGS, seed=4)}, "another seed"),
+        ({"settings": replace(SETTINGS, batch=4)}, "another batch"),
+        ({"settings": replace(SETTINGS, window=96)}, "another window"),
+        ({"settings": replace(SETTINGS, dense_first=0.5)}, "another dense_first"),
         ({"run": {"split": ["a"]}}, "another split"),
     ],
 )
@@ -225,7 +225,7 @@ def stored_state(cases, tmp_path_factory):
 
 
 def test_workers_do_not_make_another_run(stored_state):
-    same = trainer(settings=Settings(batch=2, seed=3, workers=2))
+    same = trainer(settings=replace(SETTINGS, workers=2))
     same.resume(stored_state)
     assert same.step == 1
 

@@ -16,9 +16,9 @@ from tests.scripts.research.small import PLAN, make_blobs, small_unetr, write_ma
 @pytest.fixture
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     small_unetr(monkeypatch)
-    best = {"method": "prato", "sees_box": "in a window", "plan": PLAN, "image": 128}
+    best = {"method": "prato", "sees_box": "in a window", "plan": PLAN}
     given = {"out": "recipe.csv", "splits": "r", "models": "m", "matrix": "matrix.yaml"}
-    dense = {"method": "dense", "sees_box": "not at all", "image": 128}
+    dense = {"method": "dense", "sees_box": "not at all"}
     write_matrix(tmp_path / "matrix.yaml", {"table4/best": best, "table4/dense": dense})
     return ["--data", f"isic={make_blobs(tmp_path / 'isic', 10)}", *(f"--{key}={tmp_path / name}" for key, name in given.items())]
 

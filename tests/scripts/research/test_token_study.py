@@ -27,8 +27,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     patient = json.loads((folder / "studies" / "manifest.json").read_text())["studies"]
     name = next(iter(patient.values()))["patient"]
     (folder / "split.json").write_text(json.dumps({"seed": 0, "train": ["other"], "validation": [name]}))
-    whole = small_spec("swin_unetr").model_copy(update={"centre": "image"})
-    for model, spec in (("relevance", whole), ("dense", whole.with_plan(None)), ("at_box", small_spec("swin_unetr").with_plan(None))):
+    coarse = small_spec("swin_unetr").model_copy(update={"window": 128, "pixel": 3.0})
+    whole = coarse.model_copy(update={"centre": "image"})
+    for model, spec in (("relevance", whole), ("dense", whole.with_plan(None)), ("at_box", coarse.with_plan(None))):
         save_model(folder / f"{model}.safetensors", spec.build(), spec)
     return folder
 

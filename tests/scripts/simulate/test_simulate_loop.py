@@ -7,23 +7,38 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import typer
 
 from prato.data.nifti import read_volume
 from prato.data.studies.splits import Split, load_split, save_split
+from prato.models.checkpoint import save_model
 from scripts.common.results import read_rows, write_rows
 from scripts.simulate import learner, loop_clicks, simulate_loop
 from scripts.simulate.rows import read_rounds
 from scripts.simulate.simulate_loop import main
 from scripts.simulate.strategies import Strategy
 from tests.phantoms import make_thin_phantoms
+from tests.prato.conftest import small_spec
 
 pytestmark = pytest.mark.slow
 
 
+@pytest.fixture(scope="module")
+def locator(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small network in place of the one that finds hearts: what it finds decides nothing here."""
+    path = tmp_path_factory.mktemp("locator") / "locator.safetensors"
+    torch.manual_seed(0)
+    save_model(path, small_spec("overview_unet").build(), small_spec("overview_unet"))
+    return path
+
+
 @pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
+def small(monkeypatch: pytest.MonkeyPatch, locator: Path) -> None:
     """Two slices of each generated heart, too, and two at a time."""
+    monkeypatch.setattr(simulate_loop, "locator_file", lambda: locator)
+    monkeypatch.setattr(loop_clicks, "model_file", lambda _: locator)
+    monkeypatch.setattr(loop_clicks, "_CLICKS", 2)
     monkeypatch.setattr(learner, "make_phantoms", lambda folder, patients, seed, _: make_thin_phantoms(folder, patients, 2, seed))
     for module in (learner, simulate_loop):
         monkeypatch.setattr(module, "BATCH", 2)
