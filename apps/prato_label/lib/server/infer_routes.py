@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
@@ -134,7 +135,10 @@ def _source(app: MONAILabelApp, image: str, file: UploadFile | None) -> Iterator
         with stored_upload(file) as path:
             yield str(path)
     else:
-        yield app.datastore().get_image_uri(image) if image and isinstance(app.datastore(), StudiesDatastore) else image
+        uri = app.datastore().get_image_uri(image) if image and isinstance(app.datastore(), StudiesDatastore) else image
+        if uri != image:
+            os.stat(uri)  # MONAI Label would look for a study whose id is the path of a file that was removed meanwhile
+        yield uri
 
 
 @contextmanager
