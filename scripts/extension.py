@@ -16,6 +16,7 @@ from prato.data.nifti import write_volume
 from prato.data.structures import COLOURS, STRUCTURES
 from prato.phantom.frames import Phantom, make_phantom
 from scripts.common.paths import ROOT
+from scripts.common.refusals import refuse_target
 
 #: This repository, where the extension's pages lead to for what is said of the server.
 PROJECT = "https://github.com/prato-label/prato-label"
@@ -48,6 +49,13 @@ def export(target: Annotated[Path, typer.Argument(metavar="DST", help="A new fol
     if target.exists() and not (target.is_dir() and {path.name for path in target.iterdir()} <= {".git"}):
         typer.echo(f"{target} is not empty: give a new folder, or a clone from which all files but .git are removed.", err=True)
         raise typer.Exit(2)
+    try:
+        _write(target)
+    except OSError as error:
+        raise refuse_target(target, error) from None
+
+
+def _write(target: Path) -> None:
     texts = {page: (ROOT / page).read_text(encoding="utf-8") for page in PAGES}
     pictures = {_resolve(page, link) for page, text in texts.items() for link, _ in _LINK.findall(text) if link.endswith(".png")}
     copied = {**PAGES, **{name: name for name in ("CMakeLists.txt", "PratoLabel.json", "LICENSE", *sorted(pictures))}}

@@ -28,6 +28,7 @@ from prato.labelling.restoring import restore
 from prato.labelling.trusted import find_trusted_phases
 from prato.labelling.versions import LabelVersions
 from prato.models.registry import PIXEL
+from scripts.common.paths import check_writable
 from scripts.common.provenance import command, commit
 from scripts.common.tables import print_table
 
@@ -98,6 +99,8 @@ def agreement(
 ) -> None:
     """Show DSC and HD95 (mm) between the latest versions of every two annotators, by structure."""
     with _refusals():
+        if out is not None:
+            check_writable(out, is_folder=False)
         if study:
             found: dict[str, Any] = study_agreement(_versions(studies, study))
             images = [found]

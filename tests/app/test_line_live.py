@@ -87,6 +87,18 @@ def test_a_click_waits_for_nobody_s_images(guarded_server: LiveServer, busy: Fut
         assert [job.result().status for job in waiting] == [200, 200]
 
 
+@pytest.mark.parametrize(
+    ("params", "sentence"), [({"prunee": "50"}, "'prunee' is not a parameter here"), ({"device": "tpu"}, "device 'tpu'")]
+)
+def test_what_no_image_could_be_asked_is_refused_without_a_wait(
+    guarded_server: LiveServer, busy: Future[requests.Response], params: dict[str, str], sentence: str
+) -> None:
+    wait_until(lambda: line_length(guarded_server) == 1)
+    response = ask(guarded_server, "POST", "/infer/prato_unetr?image=a_ED", data={"params": json.dumps(params)})
+    refused(response, 400, sentence)
+    assert not busy.done()
+
+
 def test_a_client_that_hangs_up_frees_its_place(guarded_server: LiveServer) -> None:
     def given_up() -> int:
         return len([entry for entry in state(guarded_server)["requests"] if entry["status"] == 499])

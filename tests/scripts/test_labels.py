@@ -73,7 +73,7 @@ def test_agreement(studies: Path) -> None:
         (["diff", ".", "a", 1, 9], "The label of a has no version 9: there are 1, 2."),
         (["restore", ".", "a", 7], "The label of a has no version 7"),
         (["agreement", "nowhere"], "nowhere is not a folder"),
-        (["agreement", ".", "--out", "a.nii.gz/x.json"], "a.nii.gz"),
+        (["agreement", ".", "--out", "a.nii.gz/x.json"], "a.nii.gz/x.json cannot be written: name a file in a folder that is writable."),
     ],
 )
 def test_bad_input(studies: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[object], words: str) -> None:

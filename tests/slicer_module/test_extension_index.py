@@ -248,3 +248,11 @@ def test_the_checker_finds_nothing(checker: ModuleType, exported: Path, tmp_path
     assert set(given) == {name for name in vars(checker) if name.startswith("check_")} - {"check_dependencies"}
     for name, arguments in given.items():
         getattr(checker, name)("PratoLabel", ENTRY, **arguments)  # raises where something is wrong
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("kept")
+    done = run_script(extension.app, "export", tmp_path / "file" / "export")
+    assert done.exit_code == 2
+    assert done.stderr.startswith(f"{tmp_path / 'file' / 'export'} cannot be written to (Not a directory): ")
+    assert [path.name for path in tmp_path.rglob("*")] == ["file"]

@@ -13,7 +13,7 @@ import pytest
 from prato.data.nifti import Volume, VolumeError, nifti_bytes, write_volume
 from prato.data.studies.label_records import HISTORY
 from prato.labelling.files import list_labelled_studies
-from prato.labelling.records import DamagedVersionError, LabelVersionError, UnknownVersionError
+from prato.labelling.records import DamagedVersionError, LabelVersionError, UnknownVersionError, in_ranges
 from prato.labelling.restoring import restore
 from prato.labelling.versions import LabelVersions
 
@@ -96,6 +96,16 @@ def test_a_base_that_is_no_version_is_refused(label: LabelVersions, tmp_path: Pa
     with pytest.raises(LabelVersionError, match=r"base_version must be 0, for no label, or the number of a version of a \(none yet\)"):
         label.save(Volume(mask(2), AFFINE), {"base_version": base})
     assert [path.name for path in tmp_path.iterdir()] == ["a.nii.gz"]
+
+
+def test_numbers_in_a_message_are_whole_however_many_there_are(label: LabelVersions) -> None:
+    for size in range(1, 24):
+        label.save(Volume(mask(size), AFFINE), {})
+    with pytest.raises(LabelVersionError, match=r"a version of a \(1 to 23\), not 99\.$"):
+        label.save(Volume(mask(2), AFFINE), {"base_version": 99})
+    with pytest.raises(UnknownVersionError, match=r"has no version 99: there are 1 to 23\.$"):
+        label.find(99)
+    assert in_ranges([0, 2, 3, 4, 7, 8, 9, 10]) == "0, 2, 3, 4, 7 to 10"
 
 
 def test_labels_that_come_by_another_way_are_versions_too(label: LabelVersions, tmp_path: Path) -> None:

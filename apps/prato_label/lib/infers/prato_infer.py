@@ -32,7 +32,8 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def _errors_as_http() -> Iterator[None]:
+def errors_as_http() -> Iterator[None]:
+    """Answer what the block raises about a request, an image or a model file with a status and one sentence."""
     try:
         with http_errors():
             yield
@@ -74,7 +75,7 @@ class PratoInfer(InferTask):
         except CheckpointError as error:
             logger.error("%s", error)
 
-    @_errors_as_http()
+    @errors_as_http()
     def __call__(self, request: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
         """The mask's file, none where a mask was sent to be corrected, and the reply's JSON part as in ``docs/protocol/infer.md``.
 

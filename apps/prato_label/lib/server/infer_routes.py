@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
@@ -19,7 +20,9 @@ from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.utils.app import app_instance
 
 from lib.datastore.studies import StudiesDatastore
+from lib.infers.devices import device_named
 from lib.infers.inference_queue import InferenceSlot, QueueFullError, inference_queue
+from lib.infers.prato_infer import errors_as_http
 from lib.server import checks
 from lib.server.checks import USER
 from lib.server.corrections import read_corrections
@@ -27,6 +30,7 @@ from lib.server.errors import CLIENT_CLOSED_REQUEST
 from lib.server.study_routes import known_of
 from lib.server.uploads import stored_upload
 from lib.server.viewer import name_study
+from prato.inference.request import InferenceRequest
 from prato.models.registry import DEFAULT_MODEL
 from prato.runtime.cancel_token import CancelledError
 from prato_server.middleware import request_id
@@ -95,6 +99,8 @@ def run_inference(
         raise HTTPException(400, "output=dicom_seg needs studies on a DICOMweb server: ask for image, json or all.")
     if options.get("previous") and output in (infer.ResultType.image, infer.ResultType.dicom_seg):
         raise HTTPException(400, "Corrections of a mask are returned as JSON: ask for output=json with previous.")
+    with errors_as_http():  # what can be told without the image is told at once, however many wait
+        device_named(InferenceRequest.parse(options).device)
     slot.is_correction = bool(options.get("previous"))
     start, status = time.monotonic(), 500
     try:
@@ -129,7 +135,10 @@ def _source(app: MONAILabelApp, image: str, file: UploadFile | None) -> Iterator
         with stored_upload(file) as path:
             yield str(path)
     else:
-        yield app.datastore().get_image_uri(image) if image and isinstance(app.datastore(), StudiesDatastore) else image
+        uri = app.datastore().get_image_uri(image) if image and isinstance(app.datastore(), StudiesDatastore) else image
+        if uri != image:
+            os.stat(uri)  # MONAI Label would look for a study whose id is the path of a file that was removed meanwhile
+        yield uri
 
 
 @contextmanager

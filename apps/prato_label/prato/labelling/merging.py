@@ -11,7 +11,7 @@ import numpy as np
 from prato.data.labels.check import check_label
 from prato.data.nifti import Volume
 from prato.labelling.phases import named_phases, phase_count, phase_of, submit, submitted_states
-from prato.labelling.records import LabelVersionError, Phase, Phases, State, Version
+from prato.labelling.records import LabelVersionError, Phase, Phases, State, Version, in_ranges
 
 
 class Change(Protocol):
@@ -126,7 +126,7 @@ def read_restoration(mask: np.ndarray, versions: Iterable[Version], number: int,
     named, source = named_phases(params, phase_count(mask)), latest_states(versions, number)
     missing = next((n for n in named or () if n not in source), None)
     if missing is not None:  # to restore it would erase what somebody drew since
-        raise LabelVersionError(f"Version {number} has no phase {missing}: name phases that it has ({', '.join(map(str, source)):.200}).")
+        raise LabelVersionError(f"Version {number} has no phase {missing}: name phases that it has ({in_ranges(sorted(source))}).")
     return Restoration(mask, source, frozenset(range(phase_count(mask)) if named is None else named))
 
 

@@ -17,7 +17,16 @@ from prato.data.structures import voxel_counts
 from prato.data.studies.label_records import HISTORY, recorded_label_info
 from prato.labelling.files import LabelFiles, read_if_exists, sha256
 from prato.labelling.phases import found_phases
-from prato.labelling.records import UNKNOWN, DamagedVersionError, LabelVersionError, Phase, UnknownVersionError, Version, annotator_from
+from prato.labelling.records import (
+    UNKNOWN,
+    DamagedVersionError,
+    LabelVersionError,
+    Phase,
+    UnknownVersionError,
+    Version,
+    annotator_from,
+    in_ranges,
+)
 
 
 class VersionReader:
@@ -66,7 +75,7 @@ class VersionReader:
         """
         versions = {version.version: version for version in self.all()}
         if number not in versions:
-            known = f"there are {', '.join(map(str, versions)):.200}" if versions else "it has no label"
+            known = f"there are {in_ranges(versions)}" if versions else "it has no label"
             raise UnknownVersionError(f"The label of {self.study} has no version {number}: {known}.")
         return versions[number]
 

@@ -159,11 +159,22 @@ def base_version_from(params: dict[str, Any], study: str, versions: list[Version
         return None
     known = [0, *(version.version for version in versions)]
     if type(base) is not int or base not in known:
-        numbers = ", ".join(map(str, known[1:])) or "none yet"
+        numbers = in_ranges(known[1:]) or "none yet"
         raise LabelVersionError(
-            f"base_version must be 0, for no label, or the number of a version of {study} ({numbers:.60}), not {base!r:.60}."
+            f"base_version must be 0, for no label, or the number of a version of {study} ({numbers}), not {base!r:.60}."
         )
     return base
+
+
+def in_ranges(numbers: Iterable[int]) -> str:
+    """Rising ``numbers`` for a message, such as "1, 3, 5 to 40": cut off after so many characters, one might end as another."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(f"{run[0]} to {run[-1]}" if len(run) > 3 else ", ".join(map(str, run)) for run in runs)
 
 
 def find_conflicts(

@@ -125,7 +125,7 @@ def read_segment_names(path: Path) -> Mapping[str, str]:
 
 def _pairs_from_list(label_info: Any) -> list[tuple[str, int]]:
     pairs = []
-    for entry in label_info if isinstance(label_info, list) else [None]:
+    for entry in label_info if isinstance(label_info, list) else [label_info]:
         name, idx = (entry.get("name"), entry.get("idx")) if isinstance(entry, dict) else (None, None)
         number = None if isinstance(idx, str) else _whole(idx)
         if number is None or not isinstance(name, str):
