@@ -18,7 +18,7 @@ from scripts.common.paths import check_writable
 from scripts.common.provenance import command, commit
 from scripts.research.datasets.base import ExperimentError, list_datasets
 from scripts.research.experiments.jobs import Places, schedule
-from scripts.research.experiments.matrix import MATRIX, PAPER_TABLES, load_experiments, load_tables, select
+from scripts.research.experiments.matrix import MATRIX, load_experiments, load_tables, paper_tables, select
 from scripts.research.experiments.run_local import RunSettings, run_local
 from scripts.research.experiments.schema import QUEUE_BATCH, Experiment, Spending
 
@@ -48,12 +48,15 @@ def run(
     models: Annotated[Path, typer.Option(help="Folder of models, training states and the figures' slices.")] = Path("out/paper"),
     data: Annotated[list[str], typer.Option(help="NAME=FOLDER of a data set; by default out/NAME.")] = [],  # noqa: B006
     matrix: Annotated[Path, typer.Option(help="Matrix of the experiments.")] = MATRIX,
-    tables: Annotated[Path, typer.Option(help="Which experiments are the rows of which table.")] = PAPER_TABLES,
+    tables: Annotated[
+        Path | None,
+        typer.Option(help="Which experiments are the rows of which table; by default the paper's, as far as the matrix has them."),
+    ] = None,
 ) -> None:
     """Train and measure what is missing; started again after a kill, it goes on where it was."""
     try:
         experiments = load_experiments(matrix)
-        wanted = select(names, load_tables(tables, experiments), experiments)
+        wanted = select(names, load_tables(tables, experiments) if tables else paper_tables(experiments), experiments)
         if backend is Backend.local and (address or workers):
             raise ExperimentError("--backend local runs one experiment after the other here: leave --address and --workers out.")
         if backend is Backend.ray and find_spec("ray") is None:

@@ -92,6 +92,20 @@ def load_tables(path: Path, experiments: Mapping[str, Experiment]) -> dict[str, 
     Raises:
         ExperimentError: not such a file, or a row whose experiment is not in the matrix.
     """
+    tables = _read_tables(path)
+    for table, names in tables.items():
+        for name in names:
+            if name not in experiments:
+                raise ExperimentError(f"{table} has the row {name}, which is not in the matrix.")
+    return tables
+
+
+def paper_tables(experiments: Mapping[str, Experiment]) -> dict[str, list[str]]:
+    """As :func:`load_tables`, of the paper's tables those whose experiments are all there: a matrix of one's own may have none."""
+    return {table: names for table, names in _read_tables(PAPER_TABLES).items() if all(name in experiments for name in names)}
+
+
+def _read_tables(path: Path) -> dict[str, list[str]]:
     tables: dict[str, list[str]] = {}
     try:
         for row in read_rows(path):
@@ -104,10 +118,6 @@ def load_tables(path: Path, experiments: Mapping[str, Experiment]) -> dict[str, 
         ) from error
     except (ValueError, KeyError) as error:
         raise ExperimentError(f"{path} does not say which experiments are the rows of which table.") from error
-    for table, names in tables.items():
-        for name in names:
-            if name not in experiments:
-                raise ExperimentError(f"{table} has the row {name}, which is not in the matrix.")
     return tables
 
 
@@ -120,6 +130,7 @@ def select(names: Sequence[str], tables: Mapping[str, list[str]], experiments: M
     found: list[str] = []
     for name in names:
         if name not in tables and name not in experiments:
-            raise ExperimentError(f"{name} is neither a table ({', '.join(tables)}) nor an experiment such as {next(iter(experiments))}.")
+            known = f"neither a table ({', '.join(tables)}) nor" if tables else "not"
+            raise ExperimentError(f"{name} is {known} an experiment such as {next(iter(experiments))}.")
         found += tables.get(name, [name])
     return list(dict.fromkeys(found))

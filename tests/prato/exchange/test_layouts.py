@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from prato.data.cine import write_cine
 from prato.data.image_files import read_exact, write_exact
 from prato.data.studies.folder import load_manifest
+from prato.exchange.files import Files
+from prato.exchange.layouts import find_layout, layouts, register_layout
 from scripts import convert, export_nnunet, import_nnunet
 from tests.prato.exchange.folders import AFFINE, THEIRS, heart, import_folder, label_of, make_studies, picture, same_studies, tree
 from tests.scripts.cli import run_script as run
@@ -282,3 +284,10 @@ def test_what_has_no_place_in_a_layout_is_named(tmp_path: Path) -> None:
         assert done.exit_code == 2 and "ED" in done.stderr and not (tmp_path / "out").exists()
     done = run(convert.app, "export", tmp_path / "studies", tmp_path / "out", "--layout", "bids", "--convention", "mnms")
     assert done.exit_code == 2 and "'bids' is not a known layout: use " in done.stderr
+
+
+def test_no_name_of_a_layout_is_given_twice() -> None:
+    mnms = layouts()["mnms"]
+    with pytest.raises(ValueError, match="Two layouts are registered as 'mnms'"):
+        register_layout("mnms", Files(".nii"))
+    assert find_layout("mnms") is mnms

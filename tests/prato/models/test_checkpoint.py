@@ -104,6 +104,23 @@ def test_a_header_that_no_network_can_be_built_from_is_refused(tmp_path, network
         load_model(path)
 
 
+def test_the_model_file_is_not_blamed_for_a_network_that_is_not_here(tmp_path, model_files, monkeypatch):
+    path = tmp_path / "mine.safetensors"
+    gone = small_spec("unetr").model_copy(update={"network": "linear_vit"})
+    path.write_bytes(save({"x": torch.zeros(1)}, {"prato": gone.model_dump_json()}))
+    for read in (load_model, read_spec):
+        with pytest.raises(CheckpointError, match=r"mine\.safetensors cannot be used\. Its network 'linear_vit' is not here: add"):
+            read(path)
+
+    def find() -> list[str]:
+        raise ValueError("Two networks are registered as 'unetr'")
+
+    monkeypatch.setattr("prato.models.registry.list_models", find)
+    for read in (load_model, read_spec):
+        with pytest.raises(ValueError, match=r"^Two networks are registered as 'unetr'"):
+            read(path)
+
+
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     spec = small_spec("unetr")
     path = tmp_path / "model.safetensors"

@@ -40,6 +40,13 @@ def test_what_is_not_registered_is_refused_and_no_name_is_given_twice():
     assert PointsPrompt.name != "roi"
 
 
+def test_a_network_that_lacks_a_method_is_not_registered():
+    undecoded = type("Undecoded", (TwoConvolutions,), {"decode": PrunableNetwork.decode})
+    with pytest.raises(TypeError, match="The network 'undecoded' lacks decode: write"):
+        register_model("undecoded")(undecoded)
+    assert "undecoded" not in list_models()
+
+
 @register_model("two_convolutions")
 class TwoConvolutions(PrunableNetwork):
     """A network that encodes nothing before it sees a prompt, and whose shapes depend on what is kept."""

@@ -154,3 +154,18 @@ def test_kinds_are_found_by_name_boxes_first():
     with pytest.raises(ValueError, match="registered as 'roi'"):
         register_prompt("roi")(PointsPrompt)
     assert BoxPrompt.name == "roi" and PointsPrompt.name == "points"
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ("scribble", r"Scribble.fields must be a tuple .* such as \('scribble',\)"),
+        (None, "Scribble.fields must be a tuple"),
+        (("scribble", "LV"), "'points' and 'scribble' are both read from 'LV'"),
+    ],
+)
+def test_a_kind_says_which_parameters_are_its_own(fields, said):
+    scribble = type("Scribble", (PointsPrompt,), {"fields": fields})
+    with pytest.raises((TypeError, ValueError), match=said):
+        register_prompt("scribble")(scribble)
+    assert scribble not in list_prompts()

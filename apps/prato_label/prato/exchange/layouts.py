@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
-from pkgutil import iter_modules
 from typing import Literal, Protocol
 
 import numpy as np
@@ -18,6 +16,7 @@ from prato.exchange.cases import FolderError, Reader
 from prato.exchange.final_labels import FinalLabels, Progress
 from prato.exchange.nnunet import require_empty
 from prato.exchange.staging import move_into_place, staging_folder
+from prato.runtime.registry import Registry, import_modules
 
 Phases = Literal["ed,es", "all", "cine"]
 #: Value -> structure; None where the user has named no convention.
@@ -54,20 +53,23 @@ class Layout(Protocol):
         ...
 
 
-_LAYOUTS: dict[str, Layout] = {}
+_LAYOUTS: Registry[Layout] = Registry("layouts")
 
 
 def register_layout(key: str, layout: Layout) -> None:
-    """Make ``layout`` known under ``key``, by which users ask for it."""
-    _LAYOUTS[key] = layout
+    """Make ``layout`` known under ``key``, by which users ask for it.
+
+    Raises:
+        ValueError: another layout is registered by that name.
+    """
+    _LAYOUTS.register(key)(layout)
 
 
 def layouts() -> Mapping[str, Layout]:
     """All known layouts, by key: the modules of this package register theirs."""
     import prato.exchange
 
-    for module in iter_modules(prato.exchange.__path__):
-        import_module(f"prato.exchange.{module.name}")
+    import_modules(prato.exchange)
     return _LAYOUTS
 
 

@@ -79,6 +79,12 @@ class PrunableNetwork(nn.Module):
 
     relevance: nn.ModuleDict
 
+    @classmethod
+    def missing_methods(cls) -> list[str]:
+        """Which of the three methods that :meth:`predict` calls are not written; none of a network that has a ``predict`` of its own."""
+        required = ("forward_dense", "encode", "decode") if cls.predict is PrunableNetwork.predict else ()
+        return [name for name in required if getattr(cls, name) is getattr(PrunableNetwork, name)]
+
     @property
     def prune_points(self) -> tuple[int, ...]:
         """Blocks or stages, counted from 1, after which a plan may let tokens leave."""

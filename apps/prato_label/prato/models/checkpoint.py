@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from prato.data.atomic import write_bytes
 from prato.models.base import PrunableNetwork
-from prato.models.registry import build_model, model_class, preset_fields
+from prato.models.registry import build_model, is_registered, model_class, preset_fields
 from prato.pruning.plan import PruningPlan
 
 #: What windows are centred on: the prompt's box, the middle of the image, or clicks. Networks for a "stack" of whole slices have none.
@@ -24,6 +24,9 @@ Centre = Literal["box", "image", "stack", "clicks"]
 #: Not stored: what a freshly built network has anyway (Swin's index table), and the cross-attention that every MONAI transformer block
 #: owns and no network here uses, a fifth of the file.
 _REBUILT = ("relative_position_index", "norm_cross_attn.", ".cross_attn.")
+
+#: What reading a damaged file may raise.
+_BROKEN = (SafetensorError, ValueError, LookupError, ArithmeticError, OSError, RuntimeError, TypeError)
 
 
 class CheckpointError(ValueError):
@@ -108,12 +111,16 @@ def load_model(path: str | os.PathLike[str]) -> tuple[Any, ModelSpec, str]:
     """Read a model file: the network in evaluation mode (float32, CPU), its spec and its version.
 
     Raises:
-        CheckpointError: not a model file of this project, weights that do not fit the network that it names, or a plan that does not.
+        CheckpointError: not a model file of this project, a network that is not here, or weights or a plan that do not fit it.
     """
     path = Path(path)
     try:
         data = path.read_bytes()  # once: a file replaced meanwhile must not give the weights of one and the version of the other
         spec = ModelSpec.model_validate_json(_described(data))
+    except _BROKEN as error:
+        raise _unusable(path, error) from error
+    _require_network(path, spec)
+    try:
         spec.pruning_plan()
         state = load(data)
         network = spec.build()
@@ -125,7 +132,7 @@ def load_model(path: str | os.PathLike[str]) -> tuple[Any, ModelSpec, str]:
         network.load_state_dict({name: value.to(own[name].dtype) if name in own else value for name, value in state.items()})
     except CheckpointError as error:
         raise CheckpointError(f"{path.name} cannot be used. {error}") from error
-    except (SafetensorError, ValueError, LookupError, ArithmeticError, OSError, RuntimeError, TypeError) as error:
+    except _BROKEN as error:
         raise _unusable(path, error) from error
     return network.float().eval(), spec, version_of(data)  # whatever precision torch builds networks in
 
@@ -134,15 +141,15 @@ def read_spec(path: str | os.PathLike[str]) -> ModelSpec:
     """What a model file says of itself, without reading its weights and building its network as :func:`load_model` does.
 
     Raises:
-        CheckpointError: not a model file of this project, or cut short.
+        CheckpointError: not a model file of this project, cut short, or of a network that is not here.
     """
     path = Path(path)
     try:
         with safe_open(path, "pt") as file:
             spec = ModelSpec.model_validate_json(file.metadata()["prato"])
-        model_class(spec.network)
-    except (SafetensorError, ValueError, KeyError, OSError, TypeError) as error:
+    except _BROKEN as error:
         raise _unusable(path, error) from error
+    _require_network(path, spec)
     return spec
 
 
@@ -172,6 +179,14 @@ def channels_last(network: Any) -> Any:
     """``network`` with its 2D convolutions in the channels-last layout, in which they run faster; a 3D network as it is."""
     dims = {module.weight.ndim for module in network.modules() if isinstance(module, (nn.Conv2d, nn.Conv3d))}
     return network.to(memory_format=torch.channels_last) if dims == {4} else network
+
+
+def _require_network(path: Path, spec: ModelSpec) -> None:
+    """Refuse a network that no file registers. What such a file raises as it is imported passes: the model file has no part in it."""
+    if not is_registered(spec.network):
+        raise CheckpointError(
+            f"{path.name} cannot be used. Its network {spec.network!r:.60} is not here: add the file to prato/models that registers it."
+        )
 
 
 def _unusable(path: Path, error: Exception) -> CheckpointError:

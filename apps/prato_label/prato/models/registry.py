@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 import prato.models
+from prato.models.base import PrunableNetwork
 from prato.runtime.registry import Registry, import_modules
 
 _Network = TypeVar("_Network", bound=type[nn.Module])
@@ -29,10 +30,13 @@ def register_model(name: str, preset: Mapping[str, Any] | None = None) -> Callab
             constructor's, are among them.
 
     Raises:
+        TypeError: the class lacks methods that every network has.
         ValueError: another class is registered by that name.
     """
 
     def register(network: _Network) -> _Network:
+        if issubclass(network, PrunableNetwork) and (missing := network.missing_methods()):
+            raise TypeError(f"The network {name!r} lacks {' and '.join(missing)}: write what PrunableNetwork says of them.")
         _MODELS.register(name)(network)
         if preset is not None:
             _PRESETS[name] = preset
@@ -47,13 +51,18 @@ def list_models() -> list[str]:
     return sorted(_MODELS)
 
 
+def is_registered(name: str) -> bool:
+    """Whether a network of that name is there, or in a file of this package."""
+    return name in _MODELS or name in list_models()
+
+
 def model_class(name: str) -> Any:
     """The class that is registered by that name.
 
     Raises:
         ValueError: there is none.
     """
-    if name not in _MODELS and name not in list_models():
+    if not is_registered(name):
         raise ValueError(f"No network is registered as {name!r}: use one of {', '.join(list_models())}, or import its module.")
     return _MODELS[name]
 

@@ -124,10 +124,17 @@ def register_prompt(name: str) -> Callable[[_Kind], _Kind]:
     """Class decorator: from now on requests may hold prompts of the decorated kind, which replies call ``name``.
 
     Raises:
-        ValueError: another kind is registered by that name.
+        TypeError: its ``fields`` are no tuple of names.
+        ValueError: another kind is registered by that name, or reads one of its fields.
     """
 
     def register(kind: _Kind) -> _Kind:
+        fields = getattr(kind, "fields", None)
+        if not isinstance(fields, tuple) or not all(isinstance(field, str) for field in fields):
+            raise TypeError(f"{kind.__name__}.fields must be a tuple of the parameters that it is read from, such as ({name!r},).")
+        for other in _KINDS.values():
+            if other is not kind and (shared := set(fields) & set(other.fields)):
+                raise ValueError(f"The prompts {other.name!r} and {name!r} are both read from {min(shared)!r}: give one another parameter.")
         _KINDS.register(name)(kind).name = name
         return kind
 

@@ -1,4 +1,4 @@
-"""What is found by name: networks, prompts, baselines, data sets and strategies are one file each, whose decorator says its name."""
+"""What is found by name: networks, prompts, baselines, data sets, strategies and layouts are one file each, which registers its name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 _Entry = TypeVar("_Entry")
-_Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
+_Decorated = TypeVar("_Decorated")
 
 
 class Registry(dict[str, _Entry]):
@@ -24,7 +24,7 @@ class Registry(dict[str, _Entry]):
         self._kind = kind
 
     def register(self, name: str) -> Callable[[_Decorated], _Decorated]:
-        """Class decorator: the decorated class is ``self[name]`` from now on.
+        """Class decorator: the decorated class, or whatever else it is called with, is ``self[name]`` from now on.
 
         Raises:
             ValueError: another one is registered by that name.

@@ -14,7 +14,7 @@ from prato.prompts.batch import PromptBatch
 from prato.prompts.box import BoxPrompt
 from scripts.common.results import read_rows
 from scripts.research.datasets.base import ExperimentError
-from scripts.research.experiments.matrix import PAPER_TABLES, load_experiments, load_tables, select
+from scripts.research.experiments.matrix import PAPER_TABLES, load_experiments, load_tables, paper_tables, select
 from scripts.research.experiments.networks import dense_spec, model_spec
 from scripts.research.experiments.schema import Experiment, is_same_experiment, slices_seen
 from scripts.research.paper_queue import with_budget
@@ -189,3 +189,11 @@ def test_names_are_tables_or_experiments():
     assert select(["table3", "table4/prato_acdc"], TABLES, EXPERIMENTS) == TABLES["table3"]
     with pytest.raises(ExperimentError, match="table9 is neither"):
         select(["table9"], TABLES, EXPERIMENTS)
+    with pytest.raises(ExperimentError, match="table9 is not an experiment such as"):
+        select(["table9"], {}, EXPERIMENTS)
+
+
+def test_a_matrix_of_one_s_own_has_those_of_the_paper_s_tables_whose_rows_it_holds():
+    assert paper_tables({"mine/dense_acdc": EXPERIMENTS["table4/dense_acdc"]}) == {}
+    kept = {name: EXPERIMENTS[name] for name in TABLES["table3"]}
+    assert paper_tables(kept)["table3"] == TABLES["table3"] and "table4" not in paper_tables(kept)
