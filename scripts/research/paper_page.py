@@ -24,9 +24,9 @@ SLICES = ROOT / "out" / "paper"
 _HEAD = """# Reproducing the paper
 
 Dutta, Maity and Mitra, "Prompt-based Dynamic Token Pruning for Efficient Segmentation of Medical Images"
-([arXiv 2506.16369](https://arxiv.org/abs/2506.16369)): its claims and figures, tested with our own runs. `make report` writes
-this page from [the results](paper). See also [all tables and reasons](paper_tables.md), [the method](../method.md), [how to
-run it](../experiments.md).
+([arXiv 2506.16369](https://arxiv.org/abs/2506.16369)): its claims and figures, tested here. `make report` writes
+this page from [the results](paper). See also [all tables](paper_tables.md), [the method](../method.md), [how to run
+it](../experiments.md).
 
 *PrATo engine* and *PrATo at its best* are [our variants](../experiments.md#what-differs) of the paper's *PrATo*.
 """

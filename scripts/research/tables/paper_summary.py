@@ -32,7 +32,7 @@ def count_verdicts(tables: Mapping[str, Table], claims: Sequence[Claim]) -> str:
     """How many of the claims hold, without a full stop."""
     counts = Counter(NOT_SHOWN if claim.verdict == HOLDS and claim.is_about_more else claim.verdict for claim in claims)
     return (
-        f"Of the paper's claims, counted for every row and data set that can test them, {counts[HOLDS]} hold, "
+        f"Of the paper's claims, each counted by row and data set, {counts[HOLDS]} hold, "
         f"{counts[FAILS]} do not, and {counts[NOT_SHOWN]} are not shown either way"
         + ("; all rows are *still learning*" if _all_learn(tables) else "")
     )
@@ -49,7 +49,7 @@ def _ranked(data: str, rows: Sequence[Row]) -> str:
         f" {row.label} ranks {place} of {len(rows)} ({_with_cost(row).removeprefix(row.label).strip()})." for place, row in literal
     )
     assert rows[0].outcome
-    seen = f"the best of the {len(rows)} rows of Table IV trained on {rows[0].outcome.slices:,} {dataset_class(data).sample.split()[-1]}s"
+    seen = f"the best of {len(rows)} rows of Table IV trained on {rows[0].outcome.slices:,} {dataset_class(data).sample.split()[-1]}s"
     return f"**{DATA[data]}**, {seen}, by mean DSC: {best}.{own}"
 
 
@@ -74,20 +74,21 @@ def _same_box(data: str, rows: Sequence[Row], all_learn: bool) -> list[str]:
         if others := len(found) - sum(map(len, shown)):
             parts.append(f"not shown to differ from {others} of {len(found)}")
         learning = sum(row.is_still_learning for row in [one, *(row for row, _ in found)])
-        still = {0: "", len(found) + 1: " (*still learning*)"}.get(learning, f" ({learning} of {len(found) + 1} rows *still learning*)")
+        still = {0: "", len(found) + 1: " (*still learning*)"}.get(learning, f" ({learning} *still learning*)")
         said.append(f"{one.label} is {', '.join(parts)}{'' if all_learn else still}")
     return [f"{DATA[data]}, pruning with the same box: {'; '.join(said)}."] if said else []
 
 
 def _channel(data: str, rows: Sequence[Row]) -> list[str]:
-    """What it adds that the box is a channel of the image, too."""
-    added = []
-    for told in (row for row in rows if row.has_box_channel and row.design("method") in ("prato", "dense")):
-        alike = [row for row in rows if all(row.design(key) == told.design(key) for key in ("method", "network"))]
-        for row, difference in compare(told, [row for row in alike if row.is_literal or not row.has_box]):
-            shown = "" if difference.better or difference.worse else " (not shown)"
-            added.append(f"{difference.difference:+.3f} to {row.label}{shown}")
-    return [f"{DATA[data]}, the box as a channel of the image adds {', '.join(added)}."] if added else []
+    """What it adds that PrATo, as the paper has it, is told of the box as the baselines are."""
+    found = [
+        pair for told in rows if told.is_prato and told.has_box_channel for pair in compare(told, [row for row in rows if row.is_literal])
+    ]
+    return [
+        f"{DATA[data]}, the box as a channel of the image adds {difference.difference:+.3f} to {row.label}"
+        + ("." if difference.better or difference.worse else " (not shown).")
+        for row, difference in found
+    ]
 
 
 def _box_alone(data: str, rows: Sequence[Row]) -> list[str]:
