@@ -192,7 +192,7 @@ def import_masks(
     if not stores and not left_out:
         typer.echo(f"{masks} holds no mask: its {dicom.others} DICOM files are images or reports.", err=True)
         raise typer.Exit(2)
-    typer.echo(f"{stored} labels are stored{f', {unchanged} were there already' if unchanged else ''}.")
+    typer.echo(f"{stored} {'label is' if stored == 1 else 'labels are'} stored{f', {unchanged} were there already' if unchanged else ''}.")
     _tell(dicom, named)
     for path, count in sorted(proposed.items()):
         if count:

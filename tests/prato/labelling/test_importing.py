@@ -82,7 +82,7 @@ def test_an_import_that_is_run_again_leaves_what_somebody_restored_or_drew_since
         versions.save(grid.with_array(drawn), {"annotator": "Bob"})
     put(masks, "c_gt.nii.gz", MNMS, studies)
     again = run(app, "import", studies, masks, "--convention", "mnms")
-    assert (again.exit_code, "1 labels are stored." in again.stdout) == (1, True)
+    assert (again.exit_code, "1 label is stored." in again.stdout) == (1, True)
     sentence = "It was imported before, as version 2, and the label was replaced since: restore that version if you want it back."
     assert f"a_gt.nii.gz is left out: {sentence}" in again.stderr
     assert [version.version for version in versions.all()] == [1, 2, 3]
@@ -117,7 +117,7 @@ def test_a_mask_that_does_not_fit_is_left_out_alone(folders: tuple[Path, Path], 
     put(masks, "a.nii.gz", mask, studies)
     put(masks, "c_seg.nii.gz", MNMS, studies)
     done = run(app, "import", studies, masks, "--convention", "ukbb")
-    assert done.exit_code == 1 and "1 labels are stored" in done.stdout and words in done.stderr
+    assert done.exit_code == 1 and "1 label is stored" in done.stdout and words in done.stderr
     assert not (studies / "labels" / "final" / "a.nii.gz").exists()
 
 
@@ -130,7 +130,7 @@ def test_what_is_no_file_or_has_an_odd_name_is_named_in_a_line_and_waited_for_by
     (masks / "d.nii.gz").symlink_to(masks / "gone")
     (masks / "folder.nii.gz").mkdir()
     done = run(app, "import", studies, masks, "--convention", "mnms")
-    assert done.exit_code == 1 and "1 labels are stored" in done.stdout
+    assert done.exit_code == 1 and "1 label is stored" in done.stdout
     lines = [line for line in done.stderr.splitlines() if "is left out: " in line]
     for line, (name, reason) in zip(
         lines,
@@ -174,7 +174,7 @@ def test_masks_in_formats_that_are_not_read_are_named(folders: tuple[Path, Path]
     put(masks, "c.nii.gz", MNMS, studies)
     (masks / "IM0001").write_bytes(bytes(128) + b"DICM")
     done = run(app, "import", studies, masks, "--convention", "mnms")
-    assert done.exit_code == 1 and "1 labels are stored." in done.stdout
+    assert done.exit_code == 1 and "1 label is stored." in done.stdout
     assert all(f"{name} is left out: its format is not read" in done.stderr for name in ("a.mgz", "b.NII.GZ"))
     assert "IM0001 is left out: It is DICOM of no known kind" in done.stderr and "notes" not in done.stderr
 
@@ -236,7 +236,7 @@ def test_a_volume_has_no_phases_by_name_and_each_file_that_is_left_out_is_named(
     for name in ("a_frame01", "c", "one/sa", "two/sa"):
         put(masks, f"{name}.nii.gz", heart(), studies)
     done = run(app, "import", studies, masks, "--convention", "acdc")
-    assert done.exit_code == 1 and "1 labels are stored." in done.stdout
+    assert done.exit_code == 1 and "1 label is stored." in done.stdout
     assert "a_frame01.nii.gz is left out: It is called like a phase, and its image has only one: name it like its study, a." in done.stderr
     assert all(f"'{Path(folder) / 'sa.nii.gz'}' is left out" in done.stderr for folder in ("one", "two"))
 

@@ -98,7 +98,7 @@ def test_what_cannot_be_used_is_left_out_with_one_sentence(folders: Folders, cas
     folders.put(spoil(case, make()))
     folders.put(make_seg(SCAN, draw(5, SHAPE), 5), "good.dcm")
     said, left_out = folders.take(1)
-    assert "1 labels are stored." in said and folders.states() == {5: "corrected"}
+    assert "1 label is stored." in said and folders.states() == {5: "corrected"}
     assert left_out.startswith(f"IM1 is left out: {words}") and len(left_out.splitlines()) == 1
 
 

@@ -91,7 +91,7 @@ def ring(t: int) -> np.ndarray:
 def test_the_myocardium_is_what_lies_between_two_borders(folders: Folders, inner: str, outer: str) -> None:
     folders.put(borders(3, names={outer: (CENTRE, OUTER), inner: (CENTRE, INNER)}))
     said, left_out = folders.take()
-    assert "1 labels are stored." in said and not left_out
+    assert "1 label is stored." in said and not left_out
     assert np.array_equal(folders.label(), ring(3))
 
 

@@ -49,7 +49,7 @@ def test_labels_of_single_phases_come_back_and_a_corrected_one_takes_the_place_o
         submit(folders.phases, study, draw(seed, SHAPE))
         export(folders.phases, folders.masks, folders.source)
     said, _ = folders.take()
-    assert "1 labels are stored." in said and "takes its place, as that one says" in said
+    assert "1 label is stored." in said and "takes its place, as that one says" in said
     assert np.array_equal(folders.label(), cine_of(p2=draw(2, SHAPE)))
     assert folders.states() == {2: "corrected"}
 
@@ -87,7 +87,7 @@ def test_a_segment_whose_label_says_nothing_is_known_by_its_code(folders: Folder
 def test_several_phases_in_one_object_are_one_version(folders: Folders) -> None:
     numbers = {t: draw(t, SHAPE) for t in (0, 2, 3)}
     folders.put(join([make_seg(SCAN, mask, t) for t, mask in numbers.items()]))
-    assert "1 labels are stored." in folders.take()[0]
+    assert "1 label is stored." in folders.take()[0]
     assert np.array_equal(folders.label(), cine_of(**{f"p{t}": VALUES[mask] for t, mask in numbers.items()}))
     assert len(LabelVersions(folders.studies, folders.study).all()) == 1
     single = folders.phases / f"{folders.study.removesuffix('_4d')}_frame03.nii.gz"
@@ -211,7 +211,7 @@ def test_two_masks_of_one_phase_are_both_left_out_unless_they_are_the_same(folde
     folders.put(make_seg(SCAN, draw(3, SHAPE), 4), "c.dcm")
     folders.put(make_seg(SCAN, draw(3, SHAPE), 4), "d.dcm")
     said, left_out = folders.take(1)
-    assert "1 labels are stored." in said and folders.states() == {4: "corrected"}
+    assert "1 label is stored." in said and folders.states() == {4: "corrected"}
     assert left_out.splitlines() == [
         f"a.dcm is left out: b.dcm is another mask of phase 3 of {folders.study}: keep only one of them in the folder.",
         f"b.dcm is left out: a.dcm is another mask of phase 3 of {folders.study}: keep only one of them in the folder.",
