@@ -14,9 +14,9 @@ from tqdm import tqdm
 
 from prato.data.cases import TrainingCase, load_training_case
 from prato.data.nifti import VolumeError, read_volume, write_volume
-from prato.data.stack import from_stack, slice_axis
 from prato.data.studies.folder import StudyFile, find_files, find_labelled_studies, load_manifest, save_manifest
 from prato.data.studies.label_records import HISTORY
+from prato.data.view import network_view
 from prato.function.hearts import LABELS
 from prato.labelling.trusted import find_trusted_phases
 from prato.models.registry import PIXEL
@@ -108,13 +108,12 @@ class _Packed:
 
 def _packed(file: StudyFile, case: TrainingCase, edge: int) -> _Packed:
     volume = read_volume(file.image)
-    axis = slice_axis(volume.array.shape, volume.spacing)
-    in_plane = [a for a in range(3) if a != axis]
+    view = network_view(volume)
     # as many pixels go on both sides, so that the middle stays the middle
     sizes = [min(n, edge - (n - edge) % 2) for n in case.image.shape[1:]]
     starts = [(n - size) // 2 for n, size in zip(case.image.shape[1:], sizes)]
     step, first = np.ones(3), np.zeros(3)  # in voxels of the stored image: between the centres of pixels, and that of the first of them
-    for a, pixels, start, size in zip(in_plane, case.image.shape[1:], starts, sizes):
+    for a, pixels, start, size in zip(view.axes, case.image.shape[1:], starts, sizes):
         # within what is rounded to as many pixels when it is loaded
         rounded = PIXEL / volume.spacing[a] * (1 + np.array((-0.499, 0.499)) / size)
         step[a] = np.clip(volume.array.shape[a] / pixels, *rounded)
@@ -123,7 +122,7 @@ def _packed(file: StudyFile, case: TrainingCase, edge: int) -> _Packed:
     parts = [slice(start, start + size) for start, size in zip(starts, sizes)]
 
     def stored(slices: Tensor) -> np.ndarray:
-        return np.ascontiguousarray(from_stack(slices[:, parts[0], parts[1]].permute(1, 2, 0).numpy(), axis))
+        return np.ascontiguousarray(view.restore(slices[:, parts[0], parts[1]].permute(1, 2, 0).numpy()))
 
     return _Packed(_grey(stored(case.image.float())), stored(case.label), affine)
 

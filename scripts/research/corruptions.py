@@ -18,9 +18,9 @@ from tqdm import tqdm
 
 from prato.data.cases import read_label
 from prato.data.nifti import Volume, read_volume
-from prato.data.stack import slice_axis, to_stack, volume_to_stack
 from prato.data.structures import NUM_CLASSES
 from prato.data.studies.folder import StudyFile
+from prato.data.view import network_view
 from prato.evaluation.box_conditions import BoxCondition, seeded_rng
 from prato.evaluation.evaluate import evaluate_volume
 from prato.inference.predictor import Predictor
@@ -141,9 +141,9 @@ CORRUPTIONS: dict[str, Corruption] = {
 def corrupt(
     name: str, volume: Volume, label: np.ndarray, study: str, among: Mapping[str, Corruption] = CORRUPTIONS
 ) -> tuple[Volume, np.ndarray]:
-    """A stored image and its label under the corruption ``name``, with its slices last; the same for the same ``study``."""
-    axis = slice_axis(volume.array.shape, volume.spacing)
-    return among[name](volume_to_stack(volume, axis), to_stack(label, axis), seeded_rng(name, study))
+    """An image, as networks look at it, and its label under the corruption ``name``; the same for the same ``study``."""
+    view = network_view(volume)
+    return among[name](view.apply_to(volume), view.apply(label), seeded_rng(name, study))
 
 
 def measure(predictor: Predictor, files: StudyFile, names: list[str], boxes: list[BoxCondition]) -> list[Row]:

@@ -25,7 +25,6 @@ from tqdm import tqdm
 from prato.data.cases import read_label
 from prato.data.nifti import Volume, read_volume
 from prato.data.resampling import stack_neighbours
-from prato.data.stack import slice_axis, to_stack, volume_to_stack
 from prato.data.structures import NUM_CLASSES, STRUCTURES
 from prato.data.studies.folder import StudyFile
 from prato.evaluation.metrics import structure_dice
@@ -70,10 +69,10 @@ class Case:
 def load_case(files: StudyFile) -> Case | None:
     """None where the label is empty."""
     stored = read_volume(files.image)
-    axis = slice_axis(stored.array.shape, stored.spacing)
-    label = to_stack(read_label(files.label, stored), axis)
+    image = ImageStack(stored)
+    label = image.to_stack(read_label(files.label, stored))
     box = Box.around(label > 0)
-    return None if box is None else Case(ImageStack(volume_to_stack(stored, axis)), label, box)
+    return None if box is None else Case(image, label, box)
 
 
 def logits_of(
@@ -130,7 +129,7 @@ def masks_of(predictor: Predictor, case: Case, is_boxed: bool) -> dict[str, np.n
     segmenter = predictor.segmenter
     run, pixel = partial(logits_of, segmenter.network, segmenter.plan, case), segmenter.spec.pixel
     predictor.set_image(case.image)
-    answer = predictor.predict([BoxPrompt(case.box)] if is_boxed else []).mask
+    answer = case.image.to_stack(predictor.predict([BoxPrompt(case.image.stored_box(case.box))] if is_boxed else []).mask)
     logits = run(pixel, is_boxed)
     found = {"as answered": answer, "small components kept": to_mask(case, logits)}
     inside = np.zeros_like(answer)

@@ -27,8 +27,8 @@ from tqdm import tqdm
 from prato.data.cases import read_label
 from prato.data.cine import Cine, read_cine
 from prato.data.nifti import Volume
-from prato.data.stack import slice_axis, to_stack, volume_to_stack
 from prato.data.structures import STRUCTURES
+from prato.data.view import network_view
 from prato.dicom.importer import import_dicom
 from prato.evaluation.metrics import structure_dice
 from prato.exchange.acdc_folder import read_info
@@ -123,13 +123,13 @@ def _volumes(cine: Cine) -> list[Volume]:
 def segment(segmenter: StackSegmenter, beat: Beat) -> tuple[np.ndarray, tuple[slice, slice]]:
     """Logits of all phases, float16 (T, classes, X', Y', Z), of the part of the slices that lies within 10 voxels of any mask."""
     found, masks = [], []
-    for volume in beat.phases:
-        axis = slice_axis(volume.array.shape, volume.spacing)
-        assert axis == 2, f"{beat.name} has its slices along axis {axis}"
-        case = Case(ImageStack(volume_to_stack(volume, axis)), np.zeros(volume.array.shape, np.uint8), Box.whole(volume.array.shape))
-        embedding = segmenter.embedding(case.image, range(volume.array.shape[2]))
+    for phase in beat.phases:
+        image = ImageStack(phase)
+        shape = image.volume.array.shape
+        case = Case(image, np.zeros(shape, np.uint8), Box.whole(shape))
+        embedding = segmenter.embedding(image, range(shape[2]))
         logits = logits_of(segmenter.network, segmenter.plan, case, segmenter.spec.pixel, False, embedding=embedding)
-        native = torch.nn.functional.interpolate(logits, size=volume.array.shape[:2], mode="bilinear", align_corners=False)
+        native = torch.nn.functional.interpolate(logits, size=shape[:2], mode="bilinear", align_corners=False)
         found.append(native.permute(1, 2, 3, 0).half().numpy())
         masks.append(remove_small_components(to_mask(case, logits)))
     around = Box.union(box for mask in masks if (box := Box.around(mask)) is not None)
@@ -215,14 +215,14 @@ def _fraction(pair: list[np.ndarray], value: int) -> float:
 
 def measure_beat(segmenter: StackSegmenter, beat: Beat) -> list[Row]:
     """A row for each way of smoothing, and one for phases that are segmented by themselves."""
-    logits, part = segment(segmenter.for_cine(ImageStack(volume_to_stack(beat.phases[0], 2))), beat)
+    logits, part = segment(segmenter.for_cine(ImageStack(beat.phases[0])), beat)
     masks, size = _to_masks(logits), beat.phases[0].spacing[:2]
     found = {way: (smooth(logits, masks, size), part) for way, smooth in WAYS.items()}
     logits, part = segment(segmenter, beat)
     found[BY_THEMSELVES] = _to_masks(logits), part
     rows: list[Row] = []
     for way, (masks, part) in found.items():
-        truth = {t: to_stack(label, 2)[part] for t, label in beat.truth.items()}
+        truth = {t: network_view(beat.phases[0]).apply(label)[part] for t, label in beat.truth.items()}
         row = {
             "cine": beat.name,
             "kind": beat.kind,

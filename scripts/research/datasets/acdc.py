@@ -14,7 +14,6 @@ from torch.utils.data import Dataset
 from prato.data.cases import TrainingCase, load_training_case, read_label
 from prato.data.nifti import read_volume
 from prato.data.resampling import stack_neighbours
-from prato.data.stack import to_stack
 from prato.data.structures import COLOURS, STRUCTURES
 from prato.data.studies.folder import StudyFile, find_labelled_studies, load_manifest
 from prato.inference.image_stack import ImageStack
@@ -91,7 +90,7 @@ def heart_case(files: StudyFile, condition: str, sight: Sight) -> EvalCase | Non
     if not truth.any():
         return None
     stack = ImageStack(volume)
-    volume, truth = stack.volume, to_stack(truth, stack.axis)
+    volume, truth = stack.volume, stack.to_stack(truth)
     box = draw_box(files.study, truth, condition)
     planes = list(range(box.start[2], box.stop[2]))
     pixel = FIELD_MM / sight.image

@@ -15,7 +15,7 @@ from lib.server.page.view import StudyView
 from prato.data.cine import read_cine, write_cine
 from prato.data.nifti import Volume
 from prato.data.structures import STRUCTURES
-from prato.data.view import View
+from prato.data.view import radiological_view
 
 
 @pytest.mark.parametrize(("axes", "steps"), product(permutations(range(3)), product((1, -1), repeat=3)))
@@ -27,7 +27,7 @@ def test_a_patient_is_seen_from_the_same_side_however_the_voxels_are_stored(axes
     stored = affine.copy()
     for a, (axis, step) in enumerate(zip(axes, steps)):
         stored[:3, a] = affine[:3, axis] * step
-    seen = View.of(Volume(turned, stored)).apply(turned)
+    seen = radiological_view(Volume(turned, stored)).apply(turned)
     slices = steps[axes.index(2)]  # they come in the order in which they are stored
     assert np.array_equal(seen, array.transpose(1, 0, 2)[:, :, ::slices])
 

@@ -56,9 +56,9 @@ def test_none_and_tight():
 @given(tight_boxes, st.integers(0, 1000), st.sampled_from(list(BoxCondition)), st.sampled_from([[2, 0, 1], [0, 2, 1], [0, 1, 2]]))
 def test_boxes_are_drawn_in_plane_whichever_axis_the_slices_lie_along(tight, seed, condition, order):
     shape = tuple(SHAPE[a] for a in order)
-    found = perturb_box(tight.permute(order), shape, condition, np.random.default_rng(seed), order.index(2))
+    found = perturb_box(tight.rearrange(order, (1, 1, 1), shape), shape, condition, np.random.default_rng(seed), order.index(2))
     usual = draw(tight, condition, seed)
-    assert found == (usual and usual.permute(order))
+    assert found == (usual and usual.rearrange(order, (1, 1, 1), shape))
 
 
 def test_a_study_has_the_box_that_published_results_were_measured_with():

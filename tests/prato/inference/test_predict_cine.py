@@ -11,7 +11,6 @@ import torch
 from prato.data.cine import read_cine, write_cine
 from prato.data.nifti import VolumeError
 from prato.data.resampling import resampled_size
-from prato.data.stack import from_stack
 from prato.data.studies.ed_es import NamedPhases
 from prato.inference.cine_predictor import predict_cine
 from prato.inference.image_stack import ImageStack
@@ -184,7 +183,7 @@ def test_stacks_of_unlike_regions_and_slices_share_calls_where_they_can(model_fi
     assert calls == [3, 3, 1]  # the last one counts what a slice costs without pruning
     for t, prompts in ((2, [BOX]), (3, [few])):
         one = alone(predictor, cine, t, prompts)
-        assert_alike(from_stack(found[t].mask, stacks[t].image.axis), one.mask)
+        assert_alike(stacks[t].image.to_stored(found[t].mask), one.mask)
         assert found[t].kept_fraction == pytest.approx(one.kept_fraction, abs=1e-3)
 
 

@@ -105,7 +105,7 @@ def test_clicks_mean_the_same_whichever_axis_the_slices_lie_along(order, points)
         (prompt,) = InferenceRequest.parse(params).prompts(tuple(shape[a] for a in axes), tuple(spacing[a] for a in axes))
         return prompt.box
 
-    assert box(order) == box([0, 1, 2]).permute(order)
+    assert box(order) == box([0, 1, 2]).rearrange(order, (1, 1, 1), (0, 0, 0))
 
 
 def test_what_is_drawn_and_read_by_nobody_is_named():

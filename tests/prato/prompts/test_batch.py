@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from prato.prompts.base import Prompt, list_prompts, register_prompt
-from prato.prompts.batch import PromptBatch
+from prato.prompts.batch import PixelGrid, PromptBatch
 from prato.prompts.box import Box, BoxPrompt
 from prato.prompts.points import PointsPrompt
 from prato.pruning.plan import PruningPlan
@@ -72,14 +72,14 @@ def test_an_empty_batch_prompts_nobody():
 def test_voxels_become_pixels_in_one_conversion():
     """Two pixels a voxel along the first axis; the input begins 10 pixels into the image."""
     prompts = [BoxPrompt(Box((10, 20, 3), (30, 50, 4))), PointsPrompt(Box((5, 6, 0), (40, 46, 9)))]
-    place = {"size": SIZE, "axes": (0, 1, 2), "scale": (2.0, 1.0), "corner": (10, 0)}
-    placed = PromptBatch.from_voxels([prompts, [prompts[0]]], **place)
+    place = SIZE, PixelGrid((0, 1), (2.0, 1.0), (10, 0))
+    placed = PromptBatch.from_voxels([prompts, [prompts[0]]], *place)
     boxes, points = placed.groups
     assert (boxes.kind, points.kind) == (BoxPrompt, PointsPrompt)
     assert boxes.coordinates.tolist() == [[[10.0, 20.0], [50.0, 50.0]]] * 2 and boxes.sample.tolist() == [0, 1]
     assert points.coordinates.tolist() == [[[0.0, 6.0], [70.0, 46.0]]]
-    assert not placed.is_one_each and PromptBatch.from_voxels([[p] for p in prompts[:1]], **place).is_one_each
-    turned = PromptBatch.from_voxels([prompts[:1]], SIZE, axes=(2, 0, 1), scale=(4.0, 1.0))
+    assert not placed.is_one_each and PromptBatch.from_voxels([[p] for p in prompts[:1]], *place).is_one_each
+    turned = PromptBatch.from_voxels([prompts[:1]], SIZE, PixelGrid((2, 0), (4.0, 1.0), (0, 0)))
     assert turned.groups[0].coordinates.tolist() == [[[12.0, 10.0], [16.0, 30.0]]]
 
 

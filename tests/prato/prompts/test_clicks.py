@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prato.inference.request import Corrections, InferenceRequest, RequestError, require_heart
-from prato.prompts.batch import PromptBatch
+from prato.prompts.batch import PixelGrid, PromptBatch
 from prato.prompts.box import Box
 from prato.prompts.clicks import ClickPrompt, Stroke
 from prato.prompts.mask_prompt import decode_part, encode_part
@@ -147,7 +147,7 @@ def test_clicks_that_lead_away_from_the_heart_are_taken_on_either_side():
 def test_a_click_on_a_structure_is_a_query_where_it_lies():
     (prompt,) = ClickPrompt.from_strokes([Stroke(1, np.array([[4, 6, 2], [5, 6, 2]])), Stroke(0, np.array([[1, 1, 1]]))])
     assert prompt.place == (5.0, 6.5, 2.5) and prompt.box == Box((4, 6, 2), (6, 7, 3))
-    batch = PromptBatch.from_voxels([[prompt]], (30, 24), (0, 1, 2), (1.0, 1.0))
+    batch = PromptBatch.from_voxels([[prompt]], (30, 24), PixelGrid((0, 1), (1.0, 1.0), (0, 0)))
     features = torch.arange(5 * 4).float().view(1, 1, 5, 4)  # cells of 6 pixels
     queries, valid = batch.queries(features, 3)
     assert queries.shape == (1, 1, 1) and valid.all()

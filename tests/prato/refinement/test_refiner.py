@@ -152,17 +152,6 @@ def test_a_long_scribble_is_honoured_all_along(refiner, image):
     assert (found.mask[tuple(line.T)] == 1).all()
 
 
-def test_slices_may_lie_along_any_axis(refiner):
-    for axis in range(3):
-        order = [a for a in range(3) if a != axis] + [axis]  # where the axes of the usual one come from
-        back = np.argsort(order)
-        grey, affine = volume().array.transpose(back), np.hstack([np.diag(np.array(SPACING)[back]), np.zeros((3, 1))])
-        moved = ImageStack(Volume(np.ascontiguousarray(grey), affine))
-        plain, stroke = refiner.refine(ImageStack(volume()), previous(), [click(1, (75, 65, 2))]), click(1, (75, 65, 2)).permute(back)
-        found = refiner.refine(moved, previous(start().transpose(back)), [stroke])
-        assert np.array_equal(found.mask, plain.mask.transpose(back)) and found.box == plain.box.permute(back)
-
-
 def test_an_untrained_refiner_paints_the_click_alone(image):
     spec = model_preset("click_refiner")
     plain = Refiner(spec.build().eval(), spec, "0", torch.device("cpu"))

@@ -20,10 +20,11 @@ from prato.data.labels.check import check_label, read_label_volume
 from prato.data.labels.names import ContradictedLabelError
 from prato.data.nifti import Volume, VolumeError, read_volume
 from prato.data.resampling import resample_in_plane, resampled_size
-from prato.data.stack import blank_slices, slice_axis, to_stack, volume_to_stack
+from prato.data.stack import blank_slices, slice_axis
 from prato.data.structures import NUM_CLASSES
 from prato.data.studies.folder import StudyFile
 from prato.data.studies.label_records import recorded_label_info
+from prato.data.view import network_view
 
 
 @dataclass(frozen=True)
@@ -127,8 +128,8 @@ def load_training_case(files: StudyFile, pixel: float, reader: StudyReader | Non
     label = checked.mask
     if not label.any():
         return None
-    axis = slice_axis(volume.array.shape, volume.spacing)
-    volume, label = volume_to_stack(volume, axis), to_stack(label, axis)
+    view = network_view(volume)
+    volume, label = view.apply_to(volume), np.ascontiguousarray(view.apply(label))
     size = resampled_size(volume.array.shape, volume.spacing, pixel)
     limits = find_stack_range(volume.array, blank_slices(volume.array))  # as networks are shown it later on
     image = resample_in_plane(torch.from_numpy(normalise(volume.array, limits)).permute(2, 0, 1), size)

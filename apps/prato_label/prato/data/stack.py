@@ -65,10 +65,3 @@ def blank_slices(stack: np.ndarray) -> list[int]:
 def stack_axes(axis: int) -> list[int]:
     """The stored volume's axes in the order in which the stacked one has them."""
     return [a for a in range(3) if a != axis] + [axis]
-
-
-def volume_to_stack(volume: Volume, axis: int) -> Volume:
-    """``volume`` with ``axis`` as its last, and the affine that belongs to it."""
-    affine = volume.affine.copy()
-    affine[:, :3] = volume.affine[:, stack_axes(axis)]
-    return Volume(to_stack(volume.array, axis), affine)

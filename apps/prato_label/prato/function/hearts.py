@@ -14,7 +14,7 @@ from prato.data.nifti import VolumeError
 from prato.data.studies.ed_es import NamedPhases, named_ed_es
 from prato.data.studies.folder import Study, examination_of, find_files, load_manifest, patient_of
 from prato.data.studies.label_records import recorded_image_info, recorded_label_info
-from prato.data.view import View
+from prato.data.view import radiological_view
 from prato.function.measured import Heart, NoFunctionError
 from prato.function.sources import MaskSource, folder_source, join_sources, label_sources
 from prato.function.ventricles import CardiacFunction
@@ -127,14 +127,14 @@ class _Phase:
 
 def _phase(name: str, cine: Cine, t: int, label: np.ndarray, source: MaskSource) -> _Phase:
     image = cine.phase(t)
-    view = View.of(image)  # its own: frames of one examination need not be stored alike
+    view = radiological_view(image)  # its own: frames of one examination need not be stored alike
     return _Phase(name, view.apply(image.array), view.apply(label[..., t]), source, image.warnings)
 
 
 def _spacing(cine: Cine) -> tuple[float, float, float]:
     """Of a voxel, mm along rows, columns and slices."""
     grid = cine.grid()
-    rows, columns, slices = View.of(grid).axes
+    rows, columns, slices = radiological_view(grid).axes
     return grid.spacing[rows], grid.spacing[columns], grid.spacing[slices]
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,9 +12,11 @@ from prato.data.intensity import INTENSITY_WARNINGS, IntensityRange, find_stack_
 from prato.data.nifti import Volume
 from prato.data.orientation import ORIENTATION_WARNINGS
 from prato.data.resampling import resample_in_plane, resampled_size
-from prato.data.stack import blank_slices, slice_axis, stack_axes, volume_to_stack
+from prato.data.stack import blank_slices
+from prato.data.view import network_view
 from prato.inference.scores import Scores
 from prato.models.base import ImageEmbedding
+from prato.prompts.batch import PixelGrid
 from prato.prompts.box import Box
 from prato.runtime.feature_cache import FeatureCache
 
@@ -37,8 +40,8 @@ class ImageStack:
 
     Attributes:
         axis: of the stored volume, along which the slices lie.
-        axes: of the stored volume, in the order in which ``volume`` has them.
-        volume: with ``axis`` as its last.
+        view: how networks look at the stored volume, see :func:`prato.data.view.network_view`.
+        volume: seen so, with ``axis`` as its last. Slices have the same numbers in both.
         blank: the slices of ``volume`` that show nothing, see :func:`prato.data.stack.blank_slices`.
         filled: the others; all of them where none shows anything.
     """
@@ -46,10 +49,10 @@ class ImageStack:
     def __init__(
         self, stored: Volume, features: FeatureCache | None = None, key: Hashable = None, on_growth: Callable[[], object] = _ignore
     ) -> None:
-        self.axis = slice_axis(stored.array.shape, stored.spacing)
-        self.axes = stack_axes(self.axis)
         self.stored = stored
-        self.volume = volume_to_stack(stored, self.axis)
+        self.view = network_view(stored)
+        self.axis = self.view.axes[2]
+        self.volume = self.view.apply_to(stored)
         every = range(self.volume.array.shape[2])
         self.blank = blank_slices(self.volume.array)
         self.filled = [k for k in every if k not in self.blank] or [*every]
@@ -92,6 +95,32 @@ class ImageStack:
         """What a network thought of the image; ``key`` is all that it depends on besides. Kept as embeddings are."""
         return self._features.get((self._key, key), (), compute)
 
+    def to_stack(self, array: np.ndarray) -> np.ndarray:
+        """``array`` on the stored volume's grid, on that of ``volume``; a view."""
+        return self.view.apply(array)
+
+    def to_stored(self, array: np.ndarray) -> np.ndarray:
+        """``array`` on the grid of ``volume``, on the stored volume's; a view unless an axis is reversed."""
+        stored = self.view.restore(array)
+        return stored.copy(order="K") if self.view.is_reversed else stored  # torch takes no reversed one
+
+    @property
+    def order(self) -> tuple[Sequence[int], Sequence[int], Sequence[int]]:
+        """What :meth:`Box.rearrange` needs to take voxels of the stored volume to those of ``volume``."""
+        return self.view.axes, self.view.steps, self.volume.array.shape
+
     def stored_box(self, box: Box) -> Box:
         """``box`` in voxels of ``volume``, in voxels of the stored volume."""
-        return box.permute([self.axes.index(axis) for axis in range(3)])
+        axes = [self.view.axes.index(axis) for axis in range(3)]
+        return box.rearrange(axes, [self.view.steps[axis] for axis in axes], self.stored.array.shape)
+
+    def pixel_grid(self, pixels: Sequence[int], corner: Sequence[int]) -> PixelGrid:
+        """Where the stored volume's voxels lie on a network's input.
+
+        Args:
+            pixels: of a whole slice of ``volume`` at the network's resolution. corner: the first of them that is in the input.
+        """
+        along = list(zip(self.view.steps, pixels, self.volume.array.shape, corner))
+        scale = tuple(step * n / voxels for step, n, voxels, _ in along)
+        first = tuple(at if step > 0 else at - n for step, n, _, at in along)  # a reversed axis begins with its last voxel
+        return PixelGrid(self.view.axes[:2], scale, first)

@@ -49,7 +49,7 @@ def locate(
         proposed = () if segmenter is locator else (BoxPrompt(image.stored_box(focus)),)
         return Located(proposed, "proposed" if found else "whole_image", focus, gflops)
     drawn = Box.union(prompt.box for prompt in prompts)
-    source, focus = prompts[0].name, drawn.permute(image.axes)
+    source, focus = prompts[0].name, drawn.rearrange(*image.order)
     if Box.union((focus, whole)) != whole:
         raise ValueError(f"The prompts span {list(drawn.bounds)}, but the image has {image.stored.array.shape} voxels: draw inside it.")
     if locator is None or not isinstance(segmenter, Segmenter):

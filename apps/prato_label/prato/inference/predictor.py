@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from prato.data.nifti import Volume
-from prato.data.stack import check_image, from_stack
+from prato.data.stack import check_image
 from prato.inference.image_stack import ImageStack
 from prato.inference.locate import Located, locate
 from prato.inference.prediction import Prediction
@@ -161,9 +161,9 @@ class Predictor:
 
         A box that nobody drew is said to hold all of the mask.
         """
-        boxes = [prompt.box.permute(image.axes) for prompt in prompts]
+        boxes = [prompt.box.rearrange(*image.order) for prompt in prompts]
         result.mask[:, :, image.blank] = 0  # where these alone were reached, what networks make of them is no heart
-        mask = from_stack(result.mask, image.axis)
+        mask = image.to_stored(result.mask)
         found = ["whole_image"] * (located.source == "whole_image")
         seen = {k for box in boxes for k in range(box.start[2], box.stop[2])} if boxes else image.filled
         found += mask_warnings(result.mask, image.volume.spacing, len(seen))
@@ -172,7 +172,7 @@ class Predictor:
         held = [prompt.box for prompt in prompts] or [*filter(None, (image.stored_box(located.focus), Box.around(mask)))]
         return Prediction(
             mask=mask,
-            tokens=None if result.tokens is None else from_stack(result.tokens, image.axis),
+            tokens=None if result.tokens is None else image.to_stored(result.tokens),
             box=Box.union(held),
             box_source=located.source,
             kept_fraction=result.kept_fraction,

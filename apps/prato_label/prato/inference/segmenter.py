@@ -80,7 +80,7 @@ class Segmenter:
         """
         start = time.perf_counter()
         volume = image.volume
-        boxes = [prompt.box.permute(image.axes) for prompt in prompts]
+        boxes = [prompt.box.rearrange(*image.order) for prompt in prompts]
         reached = {k for box in boxes for k in range(box.start[2], box.stop[2])}
         planes = sorted(reached.intersection(image.filled) or reached)
         spec = self.spec
@@ -93,7 +93,7 @@ class Segmenter:
         summary = PromptSummary(self.network, self.plan if wanted.uncertainty else None)
         for part in minibatches(len(planes)):
             drawn = [per_slice[n] for n in part]
-            batch = PromptBatch.from_voxels(drawn, (window.size,) * 2, image.axes, window.scale, window.corner)
+            batch = PromptBatch.from_voxels(drawn, (window.size,) * 2, image.pixel_grid(window.resampled, window.corner))
             seen, embedding = self._place(slices[part.start : part.stop]), ImageEmbedding()
             own_plan = None if batch.is_empty else plan
             if own_plan is not None:

@@ -113,14 +113,13 @@ class StackBatch:
 
     def _job(self, stack: PromptedStack, cost: Segmentation) -> _Job:
         image, segmenter = stack.image, self._segmenter
-        boxes = [prompt.box.permute(image.axes) for prompt in stack.prompts]
+        boxes = [prompt.box.rearrange(*image.order) for prompt in stack.prompts]
         planes = sorted({k for box in boxes or [stack.focus] for k in range(box.start[2], box.stop[2])})
         native, placed = image.volume.array.shape, frame(image, segmenter.spec.pixel)
-        scale = [pixels / voxels for pixels, voxels in zip(placed.pixels, native)]
         drawn = [[prompt for prompt, box in zip(stack.prompts, boxes) if box.start[2] <= k < box.stop[2]] for k in planes]
         cost.mask = np.zeros(native, np.uint8, order="F")
         tokens = segmenter.embedding(image, range(native[2])).select(planes).tokens
-        batch = PromptBatch.from_voxels(drawn, placed.size, image.axes, scale, placed.corner)
+        batch = PromptBatch.from_voxels(drawn, placed.size, image.pixel_grid(placed.pixels, placed.corner))
         return _Job(image, planes, batch, tokens, cost, Region.whole(placed.size))
 
     def _choose(self, jobs: list[_Job], prune: str | None) -> None:

@@ -109,19 +109,18 @@ class StackSegmenter:
             CancelledError: ``runner`` was cancelled.
         """
         start = time.perf_counter()
-        boxes = [prompt.box.permute(image.axes) for prompt in prompts]
+        boxes = [prompt.box.rearrange(*image.order) for prompt in prompts]
         whole = boxes if any(prompt.locates for prompt in prompts) else [*boxes, focus]
         reached = {k for box in whole for k in range(box.start[2], box.stop[2])}
         planes = sorted(reached.intersection(image.filled) or reached)
         native, placed = image.volume.array.shape, frame(image, self.spec.pixel)
-        scale = [pixels / voxels for pixels, voxels in zip(placed.pixels, native)]
         result = Segmentation(np.zeros(native, np.uint8, order="F"), np.zeros(native, np.float32) if wanted.tokens else None)
         result.latency_ms = {"preprocess": 1000 * (time.perf_counter() - start), "network": 0.0, "postprocess": 0.0}
         tally = Tally(result, wanted)
         for piece in split_stack(seen_beside(image, planes)):
             if rows := [k for k in planes if k in piece]:
                 drawn = [[prompt for prompt, box in zip(prompts, boxes) if box.start[2] <= k < box.stop[2]] for k in rows]
-                batch = PromptBatch.from_voxels(drawn, placed.size, image.axes, scale, placed.corner)
+                batch = PromptBatch.from_voxels(drawn, placed.size, image.pixel_grid(placed.pixels, placed.corner))
                 self._segment_piece(image, placed, piece, rows, batch, wanted.prune, runner, tally)
         finished = time.perf_counter()
         result.mask = remove_small_components(result.mask)

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from prato.prompts.base import Prompt
 from prato.runtime.region import Region
+
+
+class PixelGrid(NamedTuple):
+    """Where an image lies on a network's input, for each axis of the input.
+
+    Attributes:
+        axes: which axis of the image lies along it.
+        scale: pixels a voxel; negative where it runs the other way.
+        corner: the pixel at which the input begins, counted from the first voxel's outer edge.
+    """
+
+    axes: tuple[int, ...]
+    scale: tuple[float, ...]
+    corner: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -40,22 +54,13 @@ class PromptBatch:
     is_one_each: bool = False
 
     @classmethod
-    def from_voxels(
-        cls,
-        per_sample: Sequence[Sequence[Prompt]],
-        size: Sequence[int],
-        axes: Sequence[int],
-        scale: Sequence[float],
-        corner: Sequence[int] = (0, 0),
-    ) -> PromptBatch:
+    def from_voxels(cls, per_sample: Sequence[Sequence[Prompt]], size: Sequence[int], grid: PixelGrid) -> PromptBatch:
         """From each sample's prompts as they were drawn, none for "no prompt": the one way from an image's voxels to a network's pixels.
 
         Args:
-            size: of the input in pixels.
-            axes: which axis of the image lies along each of the input's.
-            scale: pixels a voxel, along the input's axes. corner: the first pixel of the input, where it is a window.
+            size: of the input in pixels. grid: where the image lies on it.
         """
-        along = list(zip(axes, scale, corner))
+        along = list(zip(*grid))
         placed = [
             [(type(prompt), [[at[axis] * s - c for axis, s, c in along] for at in prompt.coordinates]) for prompt in prompts]
             for prompts in per_sample

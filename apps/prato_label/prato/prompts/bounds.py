@@ -121,9 +121,14 @@ class Box:
         """The box without its third axis."""
         return Box(self.start[:2], self.stop[:2])
 
-    def permute(self, axes: Sequence[int]) -> Box:
-        """The box on the image whose axis ``n`` is this one's axis ``axes[n]``."""
-        return Box(tuple(self.start[a] for a in axes), tuple(self.stop[a] for a in axes))
+    def rearrange(self, axes: Sequence[int], steps: Sequence[int], shape: Sequence[int]) -> Box:
+        """The box on the image of ``shape`` whose axis ``n`` is this one's axis ``axes[n]``, reversed where ``steps[n]`` is -1."""
+        start, stop = [], []
+        for axis, step, count in zip(axes, steps, shape):
+            first, end = self.start[axis], self.stop[axis]
+            start.append(first if step > 0 else count - end)
+            stop.append(end if step > 0 else count - first)
+        return Box(tuple(start), tuple(stop))
 
     def intersection(self, other: Box) -> Box | None:
         """What both boxes hold; None where they do not meet."""

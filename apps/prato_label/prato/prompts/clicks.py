@@ -31,9 +31,10 @@ class Stroke:
     structure: int
     points: np.ndarray
 
-    def permute(self, axes: Sequence[int]) -> Stroke:
-        """The stroke on the image whose axis ``n`` is this one's axis ``axes[n]``."""
-        return Stroke(self.structure, self.points[:, list(axes)])
+    def rearrange(self, axes: Sequence[int], steps: Sequence[int], shape: Sequence[int]) -> Stroke:
+        """As :meth:`Box.rearrange`."""
+        points = self.points[:, list(axes)]
+        return Stroke(self.structure, np.where(np.array(steps) < 0, np.array(shape) - 1 - points, points))
 
 
 @register_prompt("clicks")

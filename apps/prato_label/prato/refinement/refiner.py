@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prato.data.stack import from_stack, to_stack
 from prato.data.structures import NUM_CLASSES
 from prato.inference.image_stack import ImageStack
 from prato.inference.native_grid import interpolation_matrix
@@ -191,10 +190,10 @@ class _Scene:
 
     def __init__(self, image: ImageStack, previous: MaskPrompt, strokes: Sequence[Stroke], scores: Scores | None) -> None:
         self.image, self.right, self.scores = image, set(previous.right), scores
-        self.strokes = [stroke.permute(image.axes) for stroke in strokes]
-        self._before = to_stack(previous.mask, image.axis)
+        self.strokes = [stroke.rearrange(*image.order) for stroke in strokes]
+        self._before = image.to_stack(previous.mask)
         self.mask = self._before.copy()
-        self.certain = None if previous.certain is None else to_stack(previous.certain, image.axis)
+        self.certain = None if previous.certain is None else image.to_stack(previous.certain)
         self._boxes: list[Box] = []
 
     def write(self, k: int, voxels: tuple[slice, slice], after: np.ndarray, strokes: int) -> None:
@@ -214,7 +213,7 @@ class _Scene:
         """What has come of it."""
         box = self.image.stored_box(Box.union(self._boxes)) if self._boxes else None
         changed = int(np.count_nonzero(self.mask != self._before))
-        return Refinement(from_stack(self.mask, self.image.axis), box, changed)
+        return Refinement(self.image.to_stored(self.mask), box, changed)
 
 
 class _Grid:

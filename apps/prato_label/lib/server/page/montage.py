@@ -13,7 +13,7 @@ from PIL import Image
 
 from prato.data.nifti import Volume
 from prato.data.structures import STRUCTURES
-from prato.data.view import View
+from prato.data.view import View, radiological_view
 
 #: Slices in a picture, at most; of more, evenly spaced ones are shown.
 _SLICES = 30
@@ -51,7 +51,7 @@ class Montage:
         Args:
             heart: bool (X, Y, Z), where any phase holds a structure, which is shown with a margin; None for whole slices.
         """
-        view = View.of(grid)
+        view = radiological_view(grid)
         down, right, axis = view.axes
         shape, spacing = grid.array.shape, grid.spacing
         rows, cols = slice(0, shape[down]), slice(0, shape[right])
