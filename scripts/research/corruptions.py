@@ -102,6 +102,14 @@ def quarter_turn(volume: Volume, label: np.ndarray, rng: np.random.Generator) ->
     return Volume(np.ascontiguousarray(turned), affine), np.ascontiguousarray(np.rot90(label))
 
 
+def mirrored(volume: Volume, label: np.ndarray, rng: np.random.Generator) -> tuple[Volume, np.ndarray]:
+    """Rows in the opposite order, at their places, as converters from DICOM leave them."""
+    affine = volume.affine.copy()
+    affine[:3, 3] += affine[:3, 1] * (volume.array.shape[1] - 1)
+    affine[:3, 1] *= -1
+    return Volume(np.ascontiguousarray(volume.array[:, ::-1]), affine), np.ascontiguousarray(label[:, ::-1])
+
+
 def flipped_slices(volume: Volume, label: np.ndarray, rng: np.random.Generator) -> tuple[Volume, np.ndarray]:
     """The slices in the opposite order, at their places."""
     affine = volume.affine.copy()
@@ -132,6 +140,7 @@ CORRUPTIONS: dict[str, Corruption] = {
     "pixels of 2.5 mm": coarse_pixels,
     "double thickness": double_thickness,
     "quarter turn": quarter_turn,
+    "mirrored": mirrored,
     "slices flipped": flipped_slices,
     "cropped to the heart and 5 mm": partial(cropped, 5.0),
     "cropped to the heart and 20 mm": partial(cropped, 20.0),
