@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,12 +11,14 @@ import torch
 from prato.data.nifti import Volume
 from prato.inference.image_stack import ImageStack
 from prato.inference.predictor import Predictor
+from prato.inference.stack_batch import PromptedStack, StackBatch
 from prato.models.checkpoint import model_preset
 from prato.prompts.base import Prompt
 from prato.prompts.box import Box, BoxPrompt
 from prato.prompts.clicks import ClickPrompt, Stroke
 from prato.prompts.mask_prompt import MaskPrompt
 from prato.refinement.refiner import Refiner
+from prato.runtime.batch_runner import IMMEDIATE
 from tests.prato.conftest import SMALL
 from tests.storage import STORAGES, Storage, oblique
 
@@ -54,6 +58,22 @@ def test_a_network_gives_the_same_mask(name, is_prompted, model_files, usual: Vo
         assert found.box == storage.box(expected.box, SHAPE), storage
         assert (found.kept_fraction, found.warnings) == (expected.kept_fraction, expected.warnings), storage
         torch.from_numpy(found.mask)  # as clients do
+
+
+def test_phases_that_are_segmented_together_are_stored_as_their_cine_is(model_files, usual: Volume) -> None:
+    """As on a GPU."""
+    predictor = Predictor.from_files(model_files["overview_unet"])
+    batch = StackBatch(predictor.segmenter, IMMEDIATE)
+
+    def answer(volume: Volume, box: Box, clicked: np.ndarray) -> list[np.ndarray]:
+        images = [ImageStack(replace(volume, array=volume.array * (1 + t))) for t in range(2)]
+        stacks = [PromptedStack(image, prompts(box, clicked), box.rearrange(*image.order)) for image in images]
+        return [image.to_stored(found.mask) for image, found in zip(images, batch.segment(stacks, batch.embed(images), None))]
+
+    expected = answer(usual, BOX, CLICKED)
+    for storage in STORAGES[::3]:
+        found = answer(storage.volume(usual), storage.box(BOX, SHAPE), storage.voxels(CLICKED, SHAPE))
+        assert all(np.array_equal(one, storage.array(other)) for one, other in zip(found, expected)), storage
 
 
 @pytest.mark.parametrize("storage", STORAGES[::3], ids=str)
