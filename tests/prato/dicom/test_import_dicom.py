@@ -79,6 +79,27 @@ def test_a_cine_that_goes_on_in_another_series_is_joined(tmp_path: Path) -> None
     assert len(only(report, tmp_path / "out")[1]["dicom"]["series_instance_uids"]) == 2
 
 
+@pytest.mark.parametrize(
+    "series",
+    [
+        ((0, 1, 2), (6, 7, 8), (3, 4, 5)),  # the middle of the heart last
+        ((0, 3, 6), (1, 4, 7), (2, 5, 8)),  # between each other, so that no two of them are evenly spaced
+        ((0, 1, 2, 3), (5, 6, 7, 8), (4,)),
+    ],
+)
+def test_series_of_some_slices_each_are_one_cine_in_whichever_order_they_were_acquired(
+    tmp_path: Path, series: tuple[tuple[int, ...], ...]
+) -> None:
+    scan = Scan(slices=9)
+    images = scan.images()
+    for n, slices in enumerate(series):
+        own = [ds for k in slices for ds in images[k * scan.phases : (k + 1) * scan.phases]]
+        for ds in own:
+            ds.SeriesInstanceUID, ds.SeriesNumber = uid("part", n), 10 + n
+        save(tmp_path / "in" / str(n), own)
+    check(scan, import_dicom(tmp_path / "in", tmp_path / "out"), tmp_path / "out")
+
+
 def test_a_slice_that_was_acquired_again_is_taken_from_the_later_series(tmp_path: Path) -> None:
     scan = Scan()
     images = scan.one_series_a_slice()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import combinations
 
 from prato.dicom.cines.blocks import MIN_PHASES, ONE_PHASE, Block, angle_between, normal_of, split_series, tell_repeats, why_no_cine
 from prato.dicom.cines.parts import join_parts
@@ -50,8 +51,8 @@ def find_stacks(series: Sequence[Iterable[Frame]]) -> tuple[list[Stack], list[Le
                 small.append(block)
                 continue
             for slices, notes in acquisitions(slices_of(block), left_out):
-                _add(stacks, Stack({one.distance: one.frames for one in slices}, notes, _odd_ones(block, cines)))
-    return [_miss(stack, few) for stack in join_small(stacks, small, left_out)], left_out
+                stacks.append(Stack({one.distance: one.frames for one in slices}, notes, _odd_ones(block, cines)))
+    return [_miss(stack, few) for stack in _join(join_small(_join(stacks), small, left_out))], left_out
 
 
 def _told_by_others(block: Block, every: Iterable[Block]) -> Block:
@@ -91,12 +92,33 @@ def _odd_ones(block: Block, others: Iterable[Block]) -> str | None:
     return None
 
 
-def _add(stacks: list[Stack], stack: Stack) -> None:
-    """As a stack of its own, or as the rest of one that another series began."""
-    for n, other in enumerate(stacks):
-        if fit(other.slices, stack.slices) and not overlap(other.slices, stack.slices):
-            joined = dict(sorted({**other.slices, **stack.slices}.items()))
-            if is_regular(list(joined)):
-                stacks[n] = Stack(joined, other.notes + stack.notes, other.flaw or stack.flaw)
-                return
-    stacks.append(stack)
+def _join(stacks: Sequence[Stack]) -> list[Stack]:
+    """``stacks`` with those as one that lie evenly together, in whichever order they were acquired: two by two, which may make what a third
+    one goes on with, then all that have no slice in common, as of three that lie between each other no two are even."""
+    found: list[Stack] = []
+    for stack in stacks:
+        n = next((n for n, other in enumerate(found) if len(_joined([other, stack])) == 1), len(found))
+        found[n : n + 1] = _joined([*found[n : n + 1], stack])
+    if len(found) < len(stacks):
+        return _join(found)
+    groups: list[list[Stack]] = []
+    for stack in found:
+        group = next((group for group in groups if all(_are_beside(other, stack) for other in group)), None)
+        if group is None:
+            groups.append([stack])
+        else:
+            group.append(stack)
+    return [one for group in groups for one in _joined(group)]
+
+
+def _are_beside(one: Stack, other: Stack) -> bool:
+    """Whether the slices of both may be one stack, and none is there twice."""
+    return fit(one.slices, other.slices) and not overlap(one.slices, other.slices)
+
+
+def _joined(parts: Sequence[Stack]) -> Sequence[Stack]:
+    """The one stack that ``parts`` are together, or, if they are none, these."""
+    slices = dict(sorted((one for part in parts for one in part.slices.items()), key=lambda one: one[0]))
+    if not all(_are_beside(one, other) for one, other in combinations(parts, 2)) or not is_regular(list(slices)):
+        return parts
+    return [Stack(slices, tuple(note for part in parts for note in part.notes), next((part.flaw for part in parts if part.flaw), None))]
