@@ -18,6 +18,7 @@ _RESULTS = {
     **{"time": "pruning_time", "memory": "server_memory", "rounds": "retraining_round"},
     **{"curves": "training_queue", "speed": "training_speed"},
     **{"saving": "saving_split", "corruptions": "corruptions", "doubts": "doubtful_masks"},
+    "scanner": "sunnybrook",
     **{"function": "evaluation", "places": "slice_dice", "ways": "error_sources"},
 }
 
@@ -28,6 +29,7 @@ def main() -> None:
         **{"time": time_table, "memory": memory_table, "rounds": round_table},
         **{"curves": curve_table, "speed": speed_table},
         **{"saving": overview_tables.saving_table, "corruptions": overview_tables.corruption_table, "doubts": overview_tables.doubt_table},
+        "scanner": overview_tables.scanner_table,
         **{"function": overview_tables.function_table, "places": overview_tables.place_table, "ways": overview_tables.way_table},
     }
     front = read_rows(RESULTS / "front.csv")

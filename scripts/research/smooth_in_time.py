@@ -28,7 +28,6 @@ from prato.data.cases import read_label
 from prato.data.cine import Cine, read_cine
 from prato.data.nifti import Volume
 from prato.data.structures import STRUCTURES
-from prato.data.view import network_view
 from prato.dicom.importer import import_dicom
 from prato.evaluation.metrics import structure_dice
 from prato.exchange.acdc_folder import read_info
@@ -215,14 +214,15 @@ def _fraction(pair: list[np.ndarray], value: int) -> float:
 
 def measure_beat(segmenter: StackSegmenter, beat: Beat) -> list[Row]:
     """A row for each way of smoothing, and one for phases that are segmented by themselves."""
-    logits, part = segment(segmenter.for_cine(ImageStack(beat.phases[0])), beat)
-    masks, size = _to_masks(logits), beat.phases[0].spacing[:2]
+    image = ImageStack(beat.phases[0])
+    logits, part = segment(segmenter.for_cine(image), beat)
+    masks, size = _to_masks(logits), image.volume.spacing[:2]
     found = {way: (smooth(logits, masks, size), part) for way, smooth in WAYS.items()}
     logits, part = segment(segmenter, beat)
     found[BY_THEMSELVES] = _to_masks(logits), part
     rows: list[Row] = []
     for way, (masks, part) in found.items():
-        truth = {t: network_view(beat.phases[0]).apply(label)[part] for t, label in beat.truth.items()}
+        truth = {t: image.to_stack(label)[part] for t, label in beat.truth.items()}
         row = {
             "cine": beat.name,
             "kind": beat.kind,

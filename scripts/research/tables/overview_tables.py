@@ -32,6 +32,18 @@ def corruption_table(rows: list[Row]) -> str:
     return grid(["corruption", "tight box", "change", "no box", "change", f"within {_MOST}"], lines)
 
 
+def scanner_table(rows: list[Row]) -> str:
+    """By model, scan, and whether networks see it by its affine: Dice, and the ejection fraction beside the experts'."""
+    lines = []
+    for row in rows:
+        dice = [row["dice"][name] for name in ("cavity_ed", "left_ventricle_ed", "cavity_es")]
+        volumes = [f"{row[whose]['edv_ml']:.0f} / {row[whose]['esv_ml']:.0f}" for whose in ("app", "expert")]
+        percent = [f"{row[whose]['ef']:.1f}" for whose in ("app", "expert")]
+        lines.append([row["model"], row["scan"], row["seen"], *(f"{value:.3f}" for value in dice), *volumes, *percent])
+    head = ["model", "scan", "slices seen", "DSC cavity ED", "DSC LV ED", "DSC cavity ES"]
+    return grid([*head, "EDV / ESV ml", "experts' ml", "EF %", "experts' EF %"], lines)
+
+
 def doubt_table(rows: list[Row]) -> str:
     """By what was done to images: Dice, and how many masks of which range of Dice there are, and how many of those are warned of."""
     ranges = list(rows[0]["masks"])
