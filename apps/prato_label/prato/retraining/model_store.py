@@ -12,7 +12,7 @@ from typing import Any, Literal
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field
 
-from prato.data.atomic import remove_leftovers, write_bytes
+from prato.data.atomic import remove_leftovers, stage_bytes, write_bytes
 from prato.models.checkpoint import version_of
 
 logger = logging.getLogger(__name__)
@@ -137,7 +137,7 @@ class ModelStore:
         """Finish the interrupted replacement; where its intent or its file was damaged since, give it up as if it had not begun."""
         try:
             record = ModelRecord.model_validate_json(self._intent.read_bytes())
-            data = self._read_kept(record.version)  # written before the intent
+            data = self._read_kept(record.version)  # the first to be put in place
         except (ValueError, UnknownVersionError) as error:
             logger.error("a replacement of %s was interrupted and cannot be finished: %s", self.model.stem, error)
             self._intent.unlink()
@@ -160,12 +160,12 @@ class ModelStore:
         return data
 
     def _replace(self, data: bytes, record: ModelRecord, records: list[ModelRecord]) -> None:
-        write_bytes(self.file(record.version), data)
-        write_bytes(self._intent, record.model_dump_json().encode())
-        write_bytes(self.model, data)
+        """Let ``data`` answer, with ``record``: both are on the disk before the intent, which finishes nothing that a full disk refused."""
         if records[-1:] != [record]:
             records.append(record)
-            self._write(records)
+        version = stage_bytes(self.file(record.version), data)
+        with stage_bytes(self._history, _history_bytes(records)), stage_bytes(self.model, data), version:  # put in place from the last on
+            write_bytes(self._intent, record.model_dump_json().encode())
         self._intent.unlink()
         self._remove_old_files(records)
 
@@ -185,7 +185,11 @@ class ModelStore:
             raise StoreError(f"{self._history} cannot be read: restore it, or move it away to begin a new history.") from error
 
     def _write(self, records: list[ModelRecord]) -> None:
-        write_bytes(self._history, History(records=records).model_dump_json(indent=1).encode())
+        write_bytes(self._history, _history_bytes(records))
+
+
+def _history_bytes(records: list[ModelRecord]) -> bytes:
+    return History(records=records).model_dump_json(indent=1).encode()
 
 
 def _new_record(version: str, records: list[ModelRecord], kind: Kind, reason: str, **more: Any) -> ModelRecord:
