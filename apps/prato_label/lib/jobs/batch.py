@@ -20,7 +20,7 @@ from lib.infers.live_predictor import LivePredictor, run_in_compute_thread
 from lib.infers.result_files import write_mask
 from lib.jobs.batch_order import BatchOrder
 from lib.jobs.job import BusyError, Job, State
-from prato.data.atomic import is_disk_full, why_unwritable
+from prato.data.atomic import is_disk_full, scratch_fault, why_unwritable
 from prato.data.cine import Cine
 from prato.data.nifti import VolumeError
 from prato.inference.prediction import CinePrediction, Prediction

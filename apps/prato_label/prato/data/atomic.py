@@ -183,6 +183,16 @@ def why_unwritable(error: BaseException | None) -> str | None:
     return None if is_read else os.strerror(error.errno).lower()
 
 
+def scratch_fault(error: BaseException) -> str | None:
+    """A sentence where ``error`` is that the folder for temporary files may not be written to any more, or is gone; None otherwise."""
+    folder, name = tempfile.gettempdir(), getattr(error, "filename", None)
+    is_there = isinstance(name, (str, bytes)) and Path(os.fsdecode(name)).is_relative_to(folder)
+    if not isinstance(error, OSError) or not is_there or os.access(folder, os.W_OK):
+        return None
+    why = (error.strerror or type(error).__name__).lower()
+    return f"Temporary files cannot be written to {folder} ({why}): the server needs that folder, and write permission there."
+
+
 def first_line(error: BaseException) -> str:
     """What ``error`` says, on one line; of a file that could not be read or written, which and why."""
     said = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.strerror and error.filename else str(error)
