@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save
 
 from prato.models.checkpoint import version_of
 from prato.retraining import model_store
@@ -77,6 +79,18 @@ def test_a_model_put_there_by_hand_is_kept_and_not_overrun(store: ModelStore) ->
     assert [record.kind for record in store.history()] == ["shipped", "found"]
     store.upload(b"sent")
     assert store.file(version_of(b"by hand")).read_bytes() == b"by hand"
+
+
+def test_a_model_that_is_being_copied_there_is_no_version_before_it_is_whole(store: ModelStore) -> None:
+    """Nor is one that was cut short since, instead of which the last one can be taken back."""
+    publish(store, 1)
+    whole = save({"weight": torch.zeros(100)}, {"prato": "{}"})
+    for length in (0, 9, 50, len(whole) - 1, len(whole)):
+        store.model.write_bytes(whole[:length])
+        assert len(store.history()) == 2 + (length == len(whole)), length
+    store.model.write_bytes(whole[:50])
+    assert store.roll_back(version_of(whole)).version == version_of(whole)
+    assert store.model.read_bytes() == whole
 
 
 def test_an_update_that_copies_the_shipped_models_over_trained_ones_says_so(store: ModelStore, caplog) -> None:

@@ -13,7 +13,7 @@ from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field
 
 from prato.data.atomic import remove_leftovers, stage_bytes, write_bytes
-from prato.models.checkpoint import version_of
+from prato.models.checkpoint import is_cut_short, version_of
 
 logger = logging.getLogger(__name__)
 #: Files of replaced models that are kept, beside the first one's and the current one's.
@@ -97,7 +97,7 @@ class ModelStore:
         """
         with self._locked_records() as records:
             current = current_version(records)
-            if version == current:
+            if version == current == version_of(self.model.read_bytes() if self.model.is_file() else b""):
                 raise ReplacedError(f"{version} is already the current model: choose another version to roll back to.")
             path = self.file(version) if any(r.version == version and r.published for r in records) else None
             if path is None or not path.is_file():
@@ -122,7 +122,7 @@ class ModelStore:
             if self.model.is_file():
                 data = self.model.read_bytes()
                 version = version_of(data)
-                if version != (replaced := current_version(records)):
+                if version != (replaced := current_version(records)) and not is_cut_short(data):  # as while it is copied there by hand
                     kind: Kind = "found" if records else "shipped"
                     reason = "put there by hand, or with a new copy of the app" if records else "the first model here"
                     if any(r.version == replaced and r.kind in ("trained", "uploaded") for r in records):
