@@ -56,8 +56,10 @@ def stage_bytes(path: str | os.PathLike[str], data: bytes, folder: Path | None =
         try:
             yield
             os.replace(temporary, path)
-        except BaseException:
+        except BaseException as error:
             temporary.unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.filename == str(temporary):  # which nobody knows, and it may lie in another folder
+                error.filename, error.filename2 = str(path), None
             raise
     sync_folder(path.parent)
 
