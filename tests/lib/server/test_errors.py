@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import tempfile
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -32,7 +33,16 @@ from prato_server.middleware import RequestIdMiddleware
         ("studies/.import-x.tmp", errno.EROFS, 503, "The studies folder cannot be written to (read-only file system): give the server"),
         ("studies/a.nii.gz", errno.EMFILE, 503, "The server has too many files and connections open: send the request again in a moment"),
         ("tmp/upload", errno.ENFILE, 503, "The server has too many files and connections open: send the request again in a moment, or let"),
-        ("studies/a.nii.gz", errno.EACCES, 409, "a.nii.gz in the studies folder cannot be used (permission denied): check the file"),
+        ("studies/.import-x.tmp", errno.EACCES, 503, "The studies folder cannot be written to (permission denied): give the server write"),
+        ("studies/labels/final/.a.nii.gz.x.tmp", errno.EACCES, 503, "The folder labels/final of the studies cannot be written to (perm"),
+        ("scratch/prato_upload_x.tmp", errno.EACCES, 503, "Temporary files cannot be written to"),
+        ("scratch/prato_upload_x.tmp", errno.ENOENT, 503, "Temporary files cannot be written to"),
+        (
+            "studies/unread.nii.gz",
+            errno.EACCES,
+            409,
+            "unread.nii.gz in the studies folder cannot be used (permission denied): check the file",
+        ),
     ],
 )
 def test_folders_that_cannot_be_written_to(
@@ -42,8 +52,9 @@ def test_folders_that_cannot_be_written_to(
     (tmp_path / "studies").mkdir()
     store = StudiesDatastore(str(tmp_path / "studies"))
     monkeypatch.setattr(errors, "app_instance", lambda: SimpleNamespace(app_dir=str(tmp_path / "app"), datastore=lambda: store))
-    if "safetensors" in place:
-        (tmp_path / place).parent.mkdir(parents=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))  # which is not there
+    if "safetensors" in place or "unread" in place:
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / place).touch()
         monkeypatch.setattr(os, "access", lambda path, mode: mode != os.R_OK)
     request = Request({"type": "http", "method": "PUT", "path": "/", "headers": [], "state": {"request_id": "one-request"}})

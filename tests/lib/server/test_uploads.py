@@ -33,6 +33,19 @@ def test_sessions_of_a_server_that_has_ended_end_too(tmp_path: Path, monkeypatch
     assert not list((tmp_path / "sessions").iterdir())
 
 
+def test_sessions_of_a_clock_that_has_been_set_back_end_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They hold patients' images."""
+    image, now = tmp_path / "image.nii", time.time()
+    sessions = UploadSessions(str(tmp_path / "sessions"))
+    for ahead in (10, 1_000_000):
+        monkeypatch.setattr(time, "time", lambda ahead=ahead: now + ahead)
+        image.write_bytes(b"")
+        sessions.add_session(str(image), 100)
+    monkeypatch.setattr(time, "time", lambda: now)
+    assert sessions.remove_expired() == 1
+    assert len(list((tmp_path / "sessions").iterdir())) == 1
+
+
 def test_what_a_killed_server_has_left_of_uploads_is_removed_and_no_upload_that_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from prato.data.atomic import first_line, remove_abandoned, write_bytes
+from prato.data.atomic import first_line, remove_abandoned, stage_bytes, write_bytes
 
 
 def test_what_cannot_be_written_is_named_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,3 +62,11 @@ def test_a_file_that_another_process_takes_for_abandoned_is_made_again(
     monkeypatch.setattr(fcntl, "flock", lock_and_lose)
     write_bytes(tmp_path / "a.nii.gz", b"new")
     assert len(made) == 2 and os.listdir(tmp_path) == ["a.nii.gz"] and (tmp_path / "a.nii.gz").read_bytes() == b"new"
+
+
+def test_a_place_that_cannot_be_taken_is_named_and_not_the_temporary_file(tmp_path: Path) -> None:
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    (place := tmp_path / "a.json").mkdir()
+    with pytest.raises(OSError) as refused, stage_bytes(place, b"{}", elsewhere):
+        pass
+    assert refused.value.filename == str(place) and not list(elsewhere.iterdir())

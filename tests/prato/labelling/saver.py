@@ -36,7 +36,7 @@ def carry_out(studies: Path, order: dict) -> None:
 
     def hook(event: str, arguments: tuple) -> None:
         nonlocal seen
-        if event in ("os.rename", "os.remove", "os.mkdir") or (event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR)):
+        if event in ("os.rename", "os.link", "os.remove", "os.mkdir") or (event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR)):
             seen += 1
             if seen == order["event"]:
                 os.kill(os.getpid(), signal.SIGKILL)

@@ -275,3 +275,19 @@ def test_a_file_that_another_program_puts_beside_the_label_is_not_lost(label: La
         assert label.current() is None and not beside.exists()
         assert [(each.origin, len(each.removals)) for each in label.all()] == [("submitted", 1), ("found", 1)]
         assert np.array_equal(label.read_volume(2).array, mask(2))
+
+
+def test_the_record_of_a_version_whose_file_is_missing_waits_for_its_file(label: LabelVersions, tmp_path: Path) -> None:
+    """Who drew it must not be forgotten before a backup is put back."""
+    for size in (2, 3, 4):
+        label.save(Volume(mask(size), AFFINE), {"annotator": f"Ada {size}"})
+    path = tmp_path / HISTORY / "final" / "a" / "0001.nii.gz"
+    backup = path.read_bytes()
+    path.unlink()
+    with pytest.raises(DamagedVersionError, match="is missing or damaged: restore it from a backup"):
+        label.read(1)
+    label.recover()
+    label.save(Volume(mask(5), AFFINE), {"annotator": "Bob"})
+    path.write_bytes(backup)
+    assert [version.annotator for version in LabelVersions(tmp_path, "a").all()] == ["Ada 2", "Ada 3", "Ada 4", "Bob"]
+    assert label.read(1) == backup

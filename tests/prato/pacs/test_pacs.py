@@ -297,9 +297,10 @@ def test_room_is_made_by_what_was_opened_longest_ago(tmp_path: Path) -> None:
 
 
 def test_what_never_became_a_cine_is_dropped_after_a_day(tmp_path: Path) -> None:
-    for name in ("yesterday", "now"):
+    for name in ("yesterday", "now", "ahead"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "image.dcm").touch()
     os.utime(tmp_path / "yesterday", (1000, 1000))
+    os.utime(tmp_path / "ahead", (1e10, 1e10))  # of a clock that has been set back since
     drop_abandoned(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["now"]

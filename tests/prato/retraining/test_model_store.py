@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save
 
-from prato.data.atomic import write_bytes
 from prato.models.checkpoint import version_of
 from prato.retraining import model_store
 from prato.retraining.model_store import ModelStore, ReplacedError, StoreError, UnknownVersionError
@@ -79,6 +81,18 @@ def test_a_model_put_there_by_hand_is_kept_and_not_overrun(store: ModelStore) ->
     assert store.file(version_of(b"by hand")).read_bytes() == b"by hand"
 
 
+def test_a_model_that_is_being_copied_there_is_no_version_before_it_is_whole(store: ModelStore) -> None:
+    """Nor is one that was cut short since, instead of which the last one can be taken back."""
+    publish(store, 1)
+    whole = save({"weight": torch.zeros(100)}, {"prato": "{}"})
+    for length in (0, 9, 50, len(whole) - 1, len(whole)):
+        store.model.write_bytes(whole[:length])
+        assert len(store.history()) == 2 + (length == len(whole)), length
+    store.model.write_bytes(whole[:50])
+    assert store.roll_back(version_of(whole)).version == version_of(whole)
+    assert store.model.read_bytes() == whole
+
+
 def test_an_update_that_copies_the_shipped_models_over_trained_ones_says_so(store: ModelStore, caplog) -> None:
     publish(store, 1)
     store.model.write_bytes(FIRST)
@@ -100,14 +114,14 @@ class Killed(BaseException):
 
 
 def test_killed_at_any_write_the_old_or_the_new_model_answers_and_the_history_agrees(store: ModelStore, monkeypatch) -> None:
-    write, real = iter(()), model_store.write_bytes
+    write, real = iter(()), os.replace
 
-    def writes(path: Path, data: bytes) -> None:
+    def replaces(temporary: Path, path: Path) -> None:
         if next(write, "on") == "killed":
             raise Killed
-        real(path, data)
+        real(temporary, path)
 
-    monkeypatch.setattr(model_store, "write_bytes", writes)
+    monkeypatch.setattr(os, "replace", replaces)
     for survived in range(4):
         new = b"model %d" % (survived + 1)
         old, parent = store.model.read_bytes(), store.history()[-1].version
@@ -136,14 +150,15 @@ def test_a_damaged_history_is_said_and_left_alone(store: ModelStore) -> None:
 def test_a_replacement_that_was_cut_off_and_then_damaged_is_given_up(store: ModelStore, monkeypatch, damage: str) -> None:
     """The server starts, and the model that answered answers."""
     store.history()
+    replace = os.replace
 
-    def killed(path: Path, data: bytes) -> None:
+    def killed(temporary: Path, path: Path) -> None:
         if path == store.model:
-            raise KeyboardInterrupt
-        write_bytes(path, data)
+            raise Killed
+        replace(temporary, path)
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(model_store, "write_bytes", killed)
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(os, "replace", killed)
         store.upload(b"model 1")
     intent, file = store.folder / "replacing.json", store.file(version_of(b"model 1"))
     if damage == "intent":
@@ -174,6 +189,24 @@ def test_a_full_disk_is_no_reason_not_to_start(store: ModelStore, monkeypatch, c
     monkeypatch.setattr(model_store, "write_bytes", full)
     store.recover()
     assert "No space left" in caplog.text
+
+
+@pytest.mark.parametrize("written", range(4))
+def test_a_model_that_a_full_disk_refused_does_not_answer_once_there_is_room(store: ModelStore, monkeypatch, written: int) -> None:
+    """Whoever sent it was told 507, and a training that it has failed."""
+    publish(store, 1)
+    records, sync, files = store.history(), os.fsync, iter(range(written))
+
+    def syncs(handle: int) -> None:
+        if next(files, None) is None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(handle)
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space left"):
+        patched.setattr(os, "fsync", syncs)
+        store.upload(b"model 2")
+    assert store.history() == records
+    assert (store.model.read_bytes(), kept(store)) == (b"model 1", {"0", "1"})
 
 
 def test_what_a_killed_process_left_of_a_model_is_removed(store: ModelStore) -> None:

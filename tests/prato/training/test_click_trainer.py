@@ -27,6 +27,38 @@ def test_a_bank_is_what_was_saved(bank, tmp_path):
     assert all(np.array_equal(getattr(again, name), getattr(bank, name)) for name in ("images", "labels", "scores", "first", "count"))
 
 
+def test_a_bank_whose_saving_was_cut_off_is_not_there(bank, tmp_path, monkeypatch):
+    """Else the same command, run again, would take it for a whole one."""
+
+    def savez(path, **arrays):
+        path.write_bytes(b"PK half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(np, "savez", savez)
+    with pytest.raises(KeyboardInterrupt):
+        bank.save(tmp_path / "bank.npz")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
+def test_a_bank_that_was_cut_short_is_refused_in_a_sentence(bank, tmp_path, share):
+    path = tmp_path / "bank.npz"
+    bank.save(path)
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(ValueError, match="is no bank of slices that can be read: delete it, and it is made again"):
+        ClickBank.load(path)
+
+
+def test_a_state_that_was_cut_short_or_is_of_another_training_is_refused_in_a_sentence(bank, tmp_path):
+    path, network = tmp_path / "state.pt", model_preset("click_refiner").build()
+    ClickTrainer(network, bank, ClickRecipe(0, batch=2, edge=32)).fit(path)
+    with pytest.raises(ValueError, match="belongs to a run with another edge"):
+        ClickTrainer(network, bank, ClickRecipe(0, batch=2, edge=48)).fit(path)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="is not a training state that can be read"):
+        ClickTrainer(network, bank, ClickRecipe(0, batch=2, edge=32)).fit(path)
+
+
 def test_a_training_goes_on_where_it_stopped(bank, tmp_path, monkeypatch):
     def trainer(steps: int) -> ClickTrainer:
         torch.manual_seed(0)

@@ -20,7 +20,7 @@ from lib.infers.live_predictor import LivePredictor, run_in_compute_thread
 from lib.infers.result_files import write_mask
 from lib.jobs.batch_order import BatchOrder
 from lib.jobs.job import BusyError, Job, State
-from prato.data.atomic import is_disk_full, why_unwritable
+from prato.data.atomic import is_disk_full, scratch_fault, why_unwritable
 from prato.data.cine import Cine
 from prato.data.nifti import VolumeError
 from prato.inference.prediction import CinePrediction, Prediction
@@ -84,15 +84,15 @@ class Batch:
         self.order = order
         self.stopped = False
         self.stored, self.failed, self.warned = 0, dict[str, str](), dict[str, list[str]]()
-        self._predictor, self._datastore = predictor, datastore
+        self._predictor, self._datastore, self._began = predictor, datastore, time.monotonic()
         self._runner = LowPriorityRunner(CancelToken(lambda: self.stopped))
 
     def as_task(self) -> dict[str, Any]:
         """The batch as MONAI Label shows a task, with ``stored``, ``failed``, ``warned`` and, while it runs, ``progress``."""
-        step, seconds = self.stored + len(self.failed), time.time() - self.job.begun
+        step, seconds = self.stored + len(self.failed), time.monotonic() - self._began
         left = seconds / step * (len(self.order.studies) - step) if step else None
         stats: dict[str, Any] = {
-            "start_ts": self.job.begun,
+            "job": self.job.id,
             "step": step,
             "total_steps": len(self.order.studies),
             "seconds": round(seconds, 1),
@@ -118,6 +118,8 @@ class Batch:
             except Exception as error:
                 if is_disk_full(error):
                     return "failed", "The server's disk is full: free some space on it, then start the batch again."
+                if fault := scratch_fault(error):
+                    return "failed", fault
                 if why := why_unwritable(error):  # no other proposal could be stored either
                     reason = f"Proposals cannot be stored in the studies folder ({why})"
                     return "failed", f"{reason}: give the server write permission there, then start the batch again."

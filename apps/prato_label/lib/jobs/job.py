@@ -88,7 +88,7 @@ class Job:
         task["state"] = self.state
         if self.sentence:
             task["sentence"] = self.sentence
-        if self.state == "running" and stats.get("start_ts", 0) >= int(self.begun):
+        if self.state == "running" and stats.get("job") == self.id:  # and not those of the training before
             task["progress"] = {name: stats.get(name) for name in ("step", "total_steps", "seconds", "eta_seconds")}
         return task
 

@@ -20,7 +20,7 @@ from starlette.requests import ClientDisconnect
 
 from lib.datastore.studies import StudiesDatastore
 from lib.infers.inference_queue import QueueFullError
-from prato.data.atomic import first_line, is_disk_full, why_unwritable
+from prato.data.atomic import first_line, is_disk_full, scratch_fault, why_unwritable
 from prato.runtime.cancel_token import CancelledError
 from prato.runtime.devices import is_out_of_memory
 from prato_server.middleware import error_response
@@ -73,13 +73,16 @@ def _handle_os_error(request: Request, error: Any) -> JSONResponse:
     reason = (error.strerror or type(error).__name__).lower()
     if path is not None and path.is_relative_to(Path(app.app_dir) / "model"):
         if why_unwritable(error):
-            return _handle_unwritable(request, error, "models")
+            return _handle_unwritable(request, error, "models folder")
         sentence = f"{path.name} in the models folder cannot be used ({reason}): check the file and its permissions."
         return error_response(request.scope, 503, sentence)
     if path is None or not isinstance(store, StudiesDatastore) or not path.is_relative_to(store.folder):
+        if fault := scratch_fault(error):
+            return error_response(request.scope, 503, fault)
         raise error
-    if error.errno == errno.EROFS:  # whichever file it was that could not be written first
-        return _handle_unwritable(request, error, "studies")
+    if why_unwritable(error):
+        where = path.parent.relative_to(store.folder) if error.errno != errno.EROFS and path != store.folder else Path()
+        return _handle_unwritable(request, error, "studies folder" if where == Path() else f"folder {where} of the studies")
     if isinstance(error, FileNotFoundError):
         try:
             store.require_folder()
@@ -105,7 +108,7 @@ def _handle_lack_of_memory(request: Request, error: Any) -> JSONResponse:
 
 
 def _handle_unwritable(request: Request, error: OSError, what: str) -> JSONResponse:
-    why = f"The {what} folder cannot be written to ({why_unwritable(error)})"
+    why = f"The {what} cannot be written to ({why_unwritable(error)})"
     return error_response(request.scope, 503, f"{why}: give the server write permission there, then send the request again.")
 
 

@@ -88,7 +88,10 @@ def replace_model(
         except CheckpointError as error:
             raise HTTPException(400, str(error)) from error
         checksum = file_checksum(upload)  # not of the file that answers by the time of the reply: others may upload one, too
-    store.upload(data)
+    try:
+        store.upload(data)
+    except StoreError as error:
+        raise HTTPException(503, str(error)) from error
     background_tasks.add_task(app_instance().warm_up, model)
     return {"checksum": checksum, "modified_time": int(store.model.stat().st_mtime)}
 

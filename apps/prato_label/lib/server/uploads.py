@@ -128,7 +128,7 @@ class UploadSessions(Sessions):
                 last_access, expiry = (info.last_access_ts, info.expiry) if info else (folder.stat().st_mtime, self.expiry)
             except FileNotFoundError:  # somebody has ended it meanwhile
                 continue
-            if last_access + expiry < now:
+            if abs(now - last_access) > expiry:  # later than now was by a clock that has been set back since
                 self.remove_session(folder.name)
                 count += 1
         return count

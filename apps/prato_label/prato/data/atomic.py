@@ -56,8 +56,10 @@ def stage_bytes(path: str | os.PathLike[str], data: bytes, folder: Path | None =
         try:
             yield
             os.replace(temporary, path)
-        except BaseException:
+        except BaseException as error:
             temporary.unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.filename == str(temporary):  # which nobody knows, and it may lie in another folder
+                error.filename, error.filename2 = str(path), None
             raise
     sync_folder(path.parent)
 
@@ -181,6 +183,16 @@ def why_unwritable(error: BaseException | None) -> str | None:
         return None
     is_read = isinstance(error.filename, (str, bytes)) and os.path.exists(error.filename) and not os.access(error.filename, os.R_OK)
     return None if is_read else os.strerror(error.errno).lower()
+
+
+def scratch_fault(error: BaseException) -> str | None:
+    """A sentence where ``error`` is that the folder for temporary files may not be written to any more, or is gone; None otherwise."""
+    folder, name = tempfile.gettempdir(), getattr(error, "filename", None)
+    is_there = isinstance(name, (str, bytes)) and Path(os.fsdecode(name)).is_relative_to(folder)
+    if not isinstance(error, OSError) or not is_there or os.access(folder, os.W_OK):
+        return None
+    why = (error.strerror or type(error).__name__).lower()
+    return f"Temporary files cannot be written to {folder} ({why}): the server needs that folder, and write permission there."
 
 
 def first_line(error: BaseException) -> str:

@@ -21,7 +21,7 @@ from prato.dicom.cines.end_systole import guess_end_systole
 from prato.dicom.cines.find import FoundCine, find_cines, identify
 from prato.dicom.cines.identity import pseudonym
 from prato.dicom.cines.stacks import LeftOut
-from prato.dicom.origin.known_cines import load_known_cines
+from prato.dicom.origin.known_cines import find_same_hearts, load_known_cines
 from prato.dicom.origin.sidecar import is_sidecar_of, sidecar_bytes
 from prato.dicom.reading.files import LIMITS, UNREADABLE, ArchiveLimits, DicomError, SourceFile, open_source
 from prato.dicom.reading.headers import Frame, read_frames
@@ -115,6 +115,7 @@ def import_dicom(
                 except DicomError as error:
                     report.refused.append(f"{cine.label}: {error}.")
         report.left_out += [str(one) for one in _merge(left_out)]
+    report.warnings += find_same_hearts(folder, {cine.study for cine in report.imported if cine.is_new})
     return report
 
 

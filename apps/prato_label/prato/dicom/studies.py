@@ -11,6 +11,7 @@ from prato.data.studies.folder import MANIFEST_NAME, ManifestError, load_manifes
 from prato.data.studies.label_records import LOCK_NAME
 from prato.data.studies.listing import listed_first
 from prato.dicom.importer import PHASES, SOURCE, ImportedCine, Phases, Report, import_dicom
+from prato.dicom.origin.known_cines import find_same_hearts
 from prato.dicom.origin.sidecar import is_sidecar_of
 from prato.dicom.reading.files import ArchiveLimits, DicomError
 from prato.exchange.staging import move_into_place, staging_folder
@@ -45,6 +46,8 @@ def import_into_studies(archive: Path, folder: Path, phases: Phases, limits: Arc
             raise DicomError(str(error)) from error
     studies = {cine.study: [name for name in entries if _is_of(name, cine)] for cine in report.imported}
     report.imported = [replace(cine, is_new=any(f"{name}.nii.gz" in new for name in studies[cine.study])) for cine in report.imported]
+    same = find_same_hearts(folder, {cine.study for cine in report.imported if cine.is_new})
+    report.warnings += [sentence for sentence in same if sentence not in report.warnings]
     return report, studies
 
 

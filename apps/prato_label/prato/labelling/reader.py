@@ -145,7 +145,9 @@ class VersionReader:
             data = None if record else read_if_exists(path)
             if data is not None:
                 versions.append(self._version_from_file(data, path, versions, number))
-            elif record and (path.exists() or (record.sha256 == current and number == numbers[-1])):
+            elif record and (
+                path.exists() or number != numbers[-1] or record.sha256 == current
+            ):  # only the last may never have been stored
                 versions.append(_with_phases(record, versions))
         return versions
 

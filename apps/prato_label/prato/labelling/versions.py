@@ -236,7 +236,7 @@ class LabelVersions(VersionReader):
 
     def recover(self) -> None:
         """Complete or drop what a killed process left incomplete; where there is nothing of that kind, nothing is written."""
-        incomplete = (number for number in self._files.numbers() if not self._files.version_path(number).exists())
+        incomplete = (number for number in self._files.numbers()[-1:] if not self._files.version_path(number).exists())
         if any(incomplete) or find_leftovers(self._files.folder):
             with self._files.lock():
                 self._recover()
@@ -248,7 +248,7 @@ class LabelVersions(VersionReader):
             if current is None and self._files.is_pending_removal(path):
                 os.replace(path, self._files.record_path(self._files.numbers()[-1]))
             path.unlink(missing_ok=True)
-        for number in self._files.numbers():
+        for number in self._files.numbers()[-1:]:  # of those before, a file that is missing was lost since, and may come from a backup
             path, record = self._files.version_path(number), self._files.read_record(number)
             if path.exists():
                 continue

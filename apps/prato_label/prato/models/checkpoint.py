@@ -170,6 +170,20 @@ def _described(data: bytes) -> str:
     return str(json.loads(data[8 : 8 + length])["__metadata__"]["prato"])
 
 
+def is_cut_short(data: bytes) -> bool:
+    """Whether ``data`` is the beginning of a safetensors file, or nothing yet, as while it is copied."""
+    if data[8:9] != b"{":
+        return not data
+    end = 8 + int.from_bytes(data[:8], "little")
+    if len(data) < end:
+        return True
+    try:
+        tensors = [value for name, value in json.loads(data[8:end]).items() if name != "__metadata__"]
+        return len(data) < end + max(tensor["data_offsets"][1] for tensor in tensors)
+    except (ValueError, LookupError, TypeError, AttributeError):  # it is something else
+        return False
+
+
 def version_of(data: bytes) -> str:
     """Twelve hexadecimal digits of the file's SHA-256: the same file is the same version on every machine."""
     return hashlib.sha256(data).hexdigest()[:12]

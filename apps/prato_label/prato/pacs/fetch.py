@@ -119,7 +119,7 @@ def read_examination(pacs: Pacs, cine: CineReference) -> Examination:
 def drop_abandoned(scratch: Path) -> None:
     """Remove images that have waited in ``scratch`` for the rest of their cine for more than a day."""
     for waiting in scratch.iterdir() if scratch.is_dir() else ():
-        if time.time() - waiting.stat().st_mtime > _ABANDONED_S:
+        if abs(time.time() - waiting.stat().st_mtime) > _ABANDONED_S:  # later than now is of a clock that has been set back since
             shutil.rmtree(waiting, ignore_errors=True)
 
 

@@ -12,8 +12,8 @@ from typing import Any, Literal
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field
 
-from prato.data.atomic import remove_leftovers, write_bytes
-from prato.models.checkpoint import version_of
+from prato.data.atomic import remove_leftovers, stage_bytes, write_bytes
+from prato.models.checkpoint import is_cut_short, version_of
 
 logger = logging.getLogger(__name__)
 #: Files of replaced models that are kept, beside the first one's and the current one's.
@@ -97,7 +97,7 @@ class ModelStore:
         """
         with self._locked_records() as records:
             current = current_version(records)
-            if version == current:
+            if version == current == version_of(self.model.read_bytes() if self.model.is_file() else b""):
                 raise ReplacedError(f"{version} is already the current model: choose another version to roll back to.")
             path = self.file(version) if any(r.version == version and r.published for r in records) else None
             if path is None or not path.is_file():
@@ -122,7 +122,7 @@ class ModelStore:
             if self.model.is_file():
                 data = self.model.read_bytes()
                 version = version_of(data)
-                if version != (replaced := current_version(records)):
+                if version != (replaced := current_version(records)) and not is_cut_short(data):  # as while it is copied there by hand
                     kind: Kind = "found" if records else "shipped"
                     reason = "put there by hand, or with a new copy of the app" if records else "the first model here"
                     if any(r.version == replaced and r.kind in ("trained", "uploaded") for r in records):
@@ -137,7 +137,7 @@ class ModelStore:
         """Finish the interrupted replacement; where its intent or its file was damaged since, give it up as if it had not begun."""
         try:
             record = ModelRecord.model_validate_json(self._intent.read_bytes())
-            data = self._read_kept(record.version)  # written before the intent
+            data = self._read_kept(record.version)  # the first to be put in place
         except (ValueError, UnknownVersionError) as error:
             logger.error("a replacement of %s was interrupted and cannot be finished: %s", self.model.stem, error)
             self._intent.unlink()
@@ -160,12 +160,12 @@ class ModelStore:
         return data
 
     def _replace(self, data: bytes, record: ModelRecord, records: list[ModelRecord]) -> None:
-        write_bytes(self.file(record.version), data)
-        write_bytes(self._intent, record.model_dump_json().encode())
-        write_bytes(self.model, data)
+        """Let ``data`` answer, with ``record``: both are on the disk before the intent, which finishes nothing that a full disk refused."""
         if records[-1:] != [record]:
             records.append(record)
-            self._write(records)
+        version = stage_bytes(self.file(record.version), data)
+        with stage_bytes(self._history, _history_bytes(records)), stage_bytes(self.model, data), version:  # put in place from the last on
+            write_bytes(self._intent, record.model_dump_json().encode())
         self._intent.unlink()
         self._remove_old_files(records)
 
@@ -185,7 +185,11 @@ class ModelStore:
             raise StoreError(f"{self._history} cannot be read: restore it, or move it away to begin a new history.") from error
 
     def _write(self, records: list[ModelRecord]) -> None:
-        write_bytes(self._history, History(records=records).model_dump_json(indent=1).encode())
+        write_bytes(self._history, _history_bytes(records))
+
+
+def _history_bytes(records: list[ModelRecord]) -> bytes:
+    return History(records=records).model_dump_json(indent=1).encode()
 
 
 def _new_record(version: str, records: list[ModelRecord], kind: Kind, reason: str, **more: Any) -> ModelRecord:

@@ -114,7 +114,8 @@ def _train_round(order: TrainingOrder, should_continue: Callable[[], bool]) -> d
     parts.end("measure before")
     epochs, steps = schedule(data.training, parameters)
     patients = {file.name: file.patient for file in data.validation_files}
-    progress = TrainingProgress(folder / "stats.json", epochs, steps, compare(before, before, patients, 0).before["mean"])
+    dice = compare(before, before, patients, 0).before["mean"]
+    progress = TrainingProgress(folder / "stats.json", epochs, steps, dice, order.job)
     labels = hashlib.sha256(json.dumps([data.labels, data.patients()]).encode()).hexdigest()
     run = {"model": version, "labels": labels, **asdict(parameters)}
     rate = choose_rate(network, spec, data.training, parameters.device)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from prato.data.atomic import temporary_folder
 from prato.data.cases import TrainingCase
 from prato.inference.scores import quantise
 from prato.pruning.plan import PruningPlan
@@ -55,14 +58,23 @@ class ClickBank:
         return cls(bank.images.numpy(), bank.labels.numpy(), torch.cat(made, 1).numpy(), bank.first.numpy(), bank.count.numpy())
 
     def save(self, path: Path) -> None:
-        """Write it to an uncompressed ``.npz``."""
-        np.savez(path, images=self.images, labels=self.labels, scores=self.scores, first=self.first, count=self.count)
+        """Write it to an uncompressed ``.npz``, whole or not at all."""
+        with temporary_folder(path.parent, f".{path.name}.") as folder:
+            np.savez(folder / path.name, images=self.images, labels=self.labels, scores=self.scores, first=self.first, count=self.count)
+            os.replace(folder / path.name, path)
 
     @classmethod
     def load(cls, path: Path) -> ClickBank:
-        """What :meth:`save` wrote."""
-        with np.load(path) as stored:
-            return cls(**{name: stored[name] for name in ("images", "labels", "scores", "first", "count")})
+        """What :meth:`save` wrote.
+
+        Raises:
+            ValueError: it is no such file, or not all of it; the message is one sentence.
+        """
+        try:
+            with np.load(path) as stored:
+                return cls(**{name: stored[name] for name in ("images", "labels", "scores", "first", "count")})
+        except (ValueError, LookupError, EOFError, BadZipFile, AttributeError, TypeError) as error:
+            raise ValueError(f"{path} is no bank of slices that can be read: delete it, and it is made again.") from error
 
 
 def _draft(slices: Tensor, network: Any, plan: PruningPlan | None, random: np.random.Generator, spoilt: bool) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from prato.refinement.refiner_input import FADE, NEWEST, TRUST, fading
 from prato.runtime.precision import autocast
 from prato.training.click_bank import ClickBank
 from prato.training.click_sessions import ClickSampler
-from prato.training.state import save_state
+from prato.training.state import load_state, save_state
 
 #: Pixels round a stroke within which it matters what becomes of the mask, and how much it does farther off.
 NEAR, BEYOND = 30.0, 0.1
@@ -62,8 +62,12 @@ class ClickTrainer:
         self, state_file: Path | None = None, report: Callable[[ClickTrainer], object] = lambda _: None, save_every_s: float = 60.0
     ) -> None:
         """Train until the recipe's steps are taken; the state is kept in ``state_file``, from which the next call goes on, with other
-        sessions than those that were seen before."""
-        if state_file is not None and state_file.exists():
+        sessions than those that were seen before.
+
+        Raises:
+            ValueError: ``state_file`` is there, and no state that can be read, or that of a training of another kind.
+        """
+        if state_file is not None:
             self._resume(state_file)
         began = saved = time.monotonic()
         while self.step < self.recipe.steps:
@@ -114,10 +118,16 @@ class ClickTrainer:
     def _store(self, path: Path) -> None:
         state: dict[str, Any] = {"step": self.step, "spent": self.spent, "loss": self.loss, "averaged": self.averaged}
         state |= {"network": self.network.state_dict(), "optimiser": self._optimiser.state_dict()}
-        save_state(path, state)
+        save_state(path, {**state, "run": self._run()})
+
+    def _run(self) -> dict[str, Any]:
+        """What must be the same for a training to go on, which may take more steps than was planned."""
+        return {**asdict(self.recipe), "steps": None, "slices": len(self.sampler.bank.images)}
 
     def _resume(self, path: Path) -> None:
-        state = torch.load(path, weights_only=True)
+        state = load_state(path, self._run(), torch.device("cpu"))
+        if state is None:
+            return
         self.network.load_state_dict(state["network"])
         self._optimiser.load_state_dict(state["optimiser"])
         self.averaged, self.step, self.spent, self.loss = state["averaged"], state["step"], state["spent"], state["loss"]

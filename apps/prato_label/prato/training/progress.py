@@ -22,15 +22,15 @@ class TrainingProgress:
     speed, None before the second step.
     """
 
-    def __init__(self, path: Path, epochs: int, steps: int, dice: float) -> None:
-        """Args: epochs, steps: in all. dice: the current model's."""
+    def __init__(self, path: Path, epochs: int, steps: int, dice: float, job: str = "") -> None:
+        """Args: epochs, steps: in all. dice: the current model's. job: whose training it is, by its id."""
         self.path, self.steps = path, steps
         self._start_time = self._last_write = time.monotonic()
         self._first: tuple[int, float] | None = None
         self.state: dict[str, Any] = {
             **{"epoch": 0, "total_epochs": epochs, "step": 0, "total_steps": steps, "loss": None},
             **{"best_metric": round(dice, 4), "dice_before": round(dice, 4), "start_ts": int(time.time())},
-            **{"seconds": 0.0, "eta_seconds": None},
+            **{"seconds": 0.0, "eta_seconds": None, "job": job},
         }
         logger.info("%d epochs, %d steps; validation Dice of the current model %.4f", epochs, steps, dice)
         self._write()

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from prato.dicom.importer import import_dicom
+from prato.dicom.reading.files import LIMITS
+from prato.dicom.studies import import_into_studies
 from tests.prato.dicom.scans import BIRTH, NAME, NUMBER, Scan, check, only, save, uid
 
 
@@ -125,6 +127,23 @@ def test_examinations_whose_images_have_the_same_uids_keep_their_own_names(tmp_p
         reports = [import_dicom(source, out) for source in sources]
         assert [[cine.is_new for cine in report.imported] for report in reports] == [[is_new], [is_new]]
     assert len([*out.glob("*_4d.nii.gz")]) == 2
+
+
+@pytest.mark.parametrize("way", ["script", "server"])
+def test_an_examination_that_came_with_and_without_the_issuer_of_its_number_is_told(tmp_path: Path, out: Path, way: str) -> None:
+    """As from the scanner and from the PACS: training would have its heart on both sides of a split."""
+    plain, issued = SCAN.images(), SCAN.images()
+    for image in issued:
+        image.IssuerOfPatientID = "HOSPITAL"
+    sources = [save(tmp_path / name, images) for name, images in (("plain", plain), ("issued", issued))]
+    imports = import_dicom if way == "script" else lambda source, out: import_into_studies(source, out, "none", LIMITS)[0]
+    reports = [imports(source, out) for source in sources]
+    names = [report.imported[0].study.removesuffix("_4d") for report in reports]
+    assert reports[0].warnings == []
+    assert reports[1].warnings == [
+        f"{names[1]} holds the same images as {names[0]}, of another patient: remove one of them, or training counts one heart as two."
+    ]
+    assert imports(sources[1], out).warnings == []  # it was told
 
 
 def test_what_is_left_out_alike_of_many_examinations_is_one_line(tmp_path: Path) -> None:

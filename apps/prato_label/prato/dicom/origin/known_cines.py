@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from itertools import count
@@ -56,13 +56,35 @@ class KnownCines(Generic[_Image]):
 
 def load_known_cines(folder: Path) -> KnownCines[_FolderImage]:
     """The cines of ``folder``, as their sidecars tell of them; those that cannot be read are none."""
-    references = []
+    return KnownCines(((reference.study, _images_in_folder(reference)) for reference in _references(folder)), _images_found)
+
+
+def find_same_hearts(folder: Path, studies: Collection[str]) -> Iterator[str]:
+    """A sentence for each of the ``studies`` of ``folder`` whose voxels are there as another patient's, too.
+
+    So it is where the same examination came from the scanner and, with the issuer of the patient's number, from the PACS.
+    """
+    found: dict[tuple[str, ...], list[CineReference]] = defaultdict(list)
+    for reference in _references(folder) if studies else ():
+        if reference.voxels_sha256:
+            found[tuple(reference.voxels_sha256)].append(reference)
+    for same in found.values():
+        for one in same:
+            others = [other.study for other in same if other.patient != one.patient]
+            if others and f"{one.study}_4d" in studies:
+                yield (
+                    f"{one.study} holds the same images as {others[0]}, of another patient: remove one of them, or training counts one "
+                    "heart as two."
+                )
+
+
+def _references(folder: Path) -> Iterator[CineReference]:
+    """Of the cines of ``folder`` with a sidecar that can be read."""
     for path in sorted(folder.glob("*_4d.json")):
         with suppress(DicomError):
             reference = CineReference.load(path)
             if path.name == f"{reference.study}_4d.json":
-                references.append(reference)
-    return KnownCines(((reference.study, _images_in_folder(reference)) for reference in references), _images_found)
+                yield reference
 
 
 def _images_in_folder(cine: CineReference) -> set[_FolderImage]:
