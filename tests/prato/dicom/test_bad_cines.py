@@ -152,7 +152,7 @@ CASES: dict[str, tuple[Callable[[], list[FileDataset]], str]] = {
     ),
     "an image of somebody else": (
         lambda: changed(SCAN.images(), lambda n: n == 11, set_tags(PatientID="another")),
-        "its images name several patients",
+        "its images disagree about the patient",
     ),
     "another modality": (
         lambda: changed(SCAN.images(), lambda n: True, set_tags(Modality="CT", SOPClassUID="1.2.840.10008.5.1.4.1.1.2")),

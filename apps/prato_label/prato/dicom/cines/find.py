@@ -85,7 +85,7 @@ def _put_in_order(stack: Stack, copies: int) -> OrderedCine:
     """As ``put_in_order``, with a note of the ``copies`` of its images that were left out."""
     said = "1 image occurs twice and is used once." if copies == 1 else f"{copies} images occur twice and are used once."
     if len({identify(frame) for frame in stack.frames}) > 1:
-        raise DicomError("its images name several patients, so that it is not known whose heart this is")
+        raise DicomError("its images disagree about the patient (number, its issuer, name or birth date), so that it is not known whose heart this is")
     return put_in_order(replace(stack, notes=(*stack.notes, said)) if copies else stack)
 
 

@@ -87,7 +87,7 @@ def _odd_ones(block: Block, others: Iterable[Block]) -> str | None:
             continue
         if angle > 0.05:
             return f"its slices are not parallel ({len(other.slices)} of them turned by {angle:.1f}°)"
-        sizes = " and ".join(f"{f.columns}x{f.rows} pixels of {f.spacing[1]:.3g}x{f.spacing[0]:.3g} mm" for f in (block.frame, other.frame))
+        sizes = " and ".join(f"{f.columns}x{f.rows} pixels of {f.spacing[1]:.6g}x{f.spacing[0]:.6g} mm" for f in (block.frame, other.frame))
         return f"its slices differ in size or direction ({sizes})"
     return None
 

@@ -218,7 +218,7 @@ def _difference(frame: Frame, other: Frame) -> str:
         return f"turned by {angle:.1f}°"
     if not is_parallel(frame, other):
         return "turned in its plane"
-    sizes = [f"{one.columns}x{one.rows} pixels of {one.spacing[1]:.4g}x{one.spacing[0]:.4g} mm" for one in (frame, other)]
+    sizes = [f"{one.columns}x{one.rows} pixels of {one.spacing[1]:.6g}x{one.spacing[0]:.6g} mm" for one in (frame, other)]
     return f"of {sizes[0]} instead of {sizes[1]}" if sizes[0] != sizes[1] else f"{shift_aside(frame, other):.1f} mm aside"
 
 
