@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import zipfile
@@ -98,6 +99,21 @@ def test_series_of_some_slices_each_are_one_cine_in_whichever_order_they_were_ac
             ds.SeriesInstanceUID, ds.SeriesNumber = uid("part", n), 10 + n
         save(tmp_path / "in" / str(n), own)
     check(scan, import_dicom(tmp_path / "in", tmp_path / "out"), tmp_path / "out")
+
+
+@pytest.mark.parametrize(("second", "is_told"), [((5, 6, 7, 8), True), ((0, 1, 2, 3), False)])
+def test_two_cines_that_leave_slices_out_between_them_may_be_one_heart(tmp_path: Path, second: tuple[int, ...], is_told: bool) -> None:
+    scan = Scan(slices=9)
+    images = scan.images()
+    for n, slices in enumerate(((0, 1, 2, 3), second)):
+        own = [copy.deepcopy(ds) for k in slices for ds in images[k * scan.phases : (k + 1) * scan.phases]]
+        for number, ds in enumerate(own):
+            ds.SeriesInstanceUID, ds.SeriesNumber, ds.SOPInstanceUID = uid("part", n), 10 + n, uid(f"image {n}", number)
+            ds.PixelData = (np.frombuffer(ds.PixelData, np.uint16) + n).tobytes()  # at rest, and under stress
+        save(tmp_path / "in" / str(n), own)
+    report = import_dicom(tmp_path / "in", tmp_path / "out")
+    assert len(report.imported) == 2
+    assert ("slices between them are missing" in " ".join(report.warnings)) == is_told
 
 
 def test_a_slice_that_was_acquired_again_is_taken_from_the_later_series(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import permutations
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from prato.dicom.cines.copies import drop_copies
 from prato.dicom.cines.identity import file_name, pseudonym
 from prato.dicom.cines.order import OrderedCine, put_in_order
 from prato.dicom.cines.series import find_stacks
-from prato.dicom.cines.stacks import LeftOut, Stack
+from prato.dicom.cines.stacks import LeftOut, Stack, fit
 from prato.dicom.reading.files import DicomError
 from prato.dicom.reading.headers import Frame
 from prato.dicom.reading.pixels import read_frame, read_pixels
@@ -70,10 +71,18 @@ def find_cines(series: Sequence[Iterable[Frame]], keep_identity: bool = False) -
             found.left_out.append(LeftOut(stack.label, len({frame.file for frame in stack.frames}), f"a copy of {original.label}"))
     if len(ordered) > 1:
         names = " and ".join(stack.label for stack, _ in ordered)
-        found.warnings.append(f"One examination holds {len(ordered)} short-axis cines, {names}: each becomes a study of its own.")
+        warning = f"One examination holds {len(ordered)} short-axis cines, {names}: each becomes a study of its own."
+        if any(_is_beyond(one, other) for (one, _), (other, _) in permutations(ordered, 2)):
+            warning += " If they are parts of one heart, slices between them are missing."
+        found.warnings.append(warning)
     names_of = study_names([stack for stack, _ in ordered], keep_identity)
     found.cines = [FoundCine(cine, stack.label, *own) for (stack, cine), own in zip(ordered, names_of) if cine is not None]
     return found
+
+
+def _is_beyond(stack: Stack, other: Stack) -> bool:
+    """Whether all slices of ``stack`` lie on one side of those of ``other``, as if both were parts of one stack."""
+    return fit(stack.slices, other.slices) and min(stack.slices) > max(other.slices)
 
 
 def _place(stack: Stack) -> tuple[int, str, tuple[float, ...]]:
@@ -85,7 +94,9 @@ def _put_in_order(stack: Stack, copies: int) -> OrderedCine:
     """As ``put_in_order``, with a note of the ``copies`` of its images that were left out."""
     said = "1 image occurs twice and is used once." if copies == 1 else f"{copies} images occur twice and are used once."
     if len({identify(frame) for frame in stack.frames}) > 1:
-        raise DicomError("its images disagree about the patient (number, its issuer, name or birth date), so that it is not known whose heart this is")
+        raise DicomError(
+            "its images disagree about the patient (number, its issuer, name or birth date), so that it is not known whose heart this is"
+        )
     return put_in_order(replace(stack, notes=(*stack.notes, said)) if copies else stack)
 
 
