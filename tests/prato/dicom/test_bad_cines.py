@@ -142,6 +142,10 @@ CASES: dict[str, tuple[Callable[[], list[FileDataset]], str]] = {
         lambda: changed(SCAN.images(), lambda n: n == 7, set_tags(RescaleSlope=0, RescaleIntercept=5)),
         "RescaleSlope is 0",
     ),
+    "rescaled by no number": (
+        lambda: changed(SCAN.images(), lambda n: n == 7, set_tags(RescaleSlope="NaN", RescaleIntercept=0)),
+        "RescaleSlope or RescaleIntercept is no number",
+    ),
     "rescaled beyond all numbers": (
         lambda: changed(SCAN.images(), lambda n: n == 7, set_tags(RescaleSlope="1e200", RescaleIntercept=0)),
         "give values that are not finite numbers",

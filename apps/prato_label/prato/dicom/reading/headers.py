@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 import warnings
 from collections.abc import Iterator, Sequence
@@ -187,6 +188,10 @@ def _frame(levels: Sequence[Dataset], file: SourceFile, number: int, sop_class: 
         value = one(*names)
         return None if value is None else int(value)
 
+    def scale(name: str, absent: float) -> float:
+        found = one(name)
+        return found if found is not None else math.nan if text(name) else absent
+
     orientation, position, spacing = numbers("ImageOrientationPatient", 6), numbers("ImagePositionPatient", 3), numbers("PixelSpacing", 2)
     if orientation is None or position is None:
         raise DicomError("an image that does not say where it lies")
@@ -196,7 +201,6 @@ def _frame(levels: Sequence[Dataset], file: SourceFile, number: int, sop_class: 
     types |= {text("ComplexImageComponent").upper()}
     rate = one("HeartRate")
     rr = one("RRIntervalTimeNominal", "NominalInterval") or (60000 / rate if rate else None)
-    slope, intercept = one("RescaleSlope"), one("RescaleIntercept")
     delays, indices = delays_of(levels), (whole("TemporalPositionIdentifier", "TemporalPositionIndex"), phase_index(levels))
     return Frame(
         file=file,
@@ -225,7 +229,7 @@ def _frame(levels: Sequence[Dataset], file: SourceFile, number: int, sop_class: 
         acquired_s=_seconds(text("FrameAcquisitionDateTime")[8:] or text("AcquisitionTime")),
         echo_ms=one("EchoTime", "EffectiveEchoTime"),
         inversion_ms=one("InversionTime"),
-        rescale=(1.0 if slope is None else slope, intercept or 0.0),
+        rescale=(scale("RescaleSlope", 1.0), scale("RescaleIntercept", 0.0)),
         is_lossy=text("LossyImageCompression") == "01" or _syntax(levels[-1]) in _LOSSY,
     )
 

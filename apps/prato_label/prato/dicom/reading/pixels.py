@@ -37,6 +37,8 @@ def read_pixels(cine: Sequence[Sequence[Frame]]) -> np.ndarray:
     shape = (first.columns, first.rows, len(cine), len(cine[0]))
     check_size(math.prod(shape), "the cine")
     is_rescaled = any(frame.rescale != (1.0, 0.0) for frames in cine for frame in frames)
+    if not all(math.isfinite(value) for frames in cine for frame in frames for value in frame.rescale):
+        raise DicomError("its RescaleSlope or RescaleIntercept is no number")
     if any(frame.rescale[0] == 0 for frames in cine for frame in frames):
         raise DicomError("its RescaleSlope is 0, which would make all pixels the same")
     array = np.zeros(shape, np.float32 if is_rescaled else np.uint8)
