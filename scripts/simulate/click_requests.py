@@ -15,8 +15,6 @@ import torch
 import typer
 from tqdm import tqdm
 
-from prato.data.cases import read_label
-from prato.data.nifti import read_volume
 from prato.evaluation.metrics import structure_dice
 from prato.inference.image_stack import ImageStack
 from prato.inference.predictor import Predictor
@@ -32,7 +30,7 @@ from scripts.common.paths import ACDC_SPLIT, REFINER
 from scripts.common.provenance import origin
 from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import replace_rows
-from scripts.simulate.click_study import NAMES
+from scripts.simulate.click_study import NAMES, read_study
 
 POINTS = 10
 
@@ -49,8 +47,7 @@ def main(
     predictor, refiner = Predictor.from_files(model_file(DEFAULT_MODEL)), Refiner.from_file(REFINER)
     rows = []
     for file in tqdm(files, desc="studies"):
-        volume = read_volume(file.image)
-        truth, image = read_label(file.label, volume), ImageStack(volume)
+        image, truth = read_study(file)
         predictor.set_image(image)
         own = predictor.predict(keep_scores=True).mask
         row: dict[str, Any] = {"study": file.study, "patient": file.patient, "model_version": refiner.version}

@@ -14,6 +14,7 @@ from prato.data.cases import read_label
 from prato.data.nifti import read_volume
 from prato.data.structures import BACKGROUND, STRUCTURES
 from prato.data.studies.folder import StudyFile
+from prato.data.view import network_view
 from prato.evaluation.metrics import structure_dice
 from prato.inference.image_stack import ImageStack
 from prato.inference.predictor import Predictor
@@ -32,12 +33,24 @@ NAMES = {BACKGROUND: "background", **{value: name for name, value in STRUCTURES.
 SMALLEST = 4
 
 
+def read_study(file: StudyFile) -> tuple[ImageStack, np.ndarray]:
+    """The image of ``file`` as networks look at it, with its slices along the last axis, and its label, uint8 (X, Y, Z), likewise: whoever
+    clicks slice by slice has one grid for both.
+
+    Raises:
+        VolumeError: image or label cannot be used.
+    """
+    volume = read_volume(file.image)
+    view = network_view(volume)
+    return ImageStack(view.apply_to(volume)), view.apply(read_label(file.label, volume))
+
+
 @dataclass(frozen=True)
 class Draft:
     """A study before any click.
 
     Attributes:
-        truth, mask: uint8 (X, Y, Z), the expert's, and the default network's with a tight box.
+        image, truth: as :func:`read_study` has them. mask: uint8 (X, Y, Z), the default network's with a tight box.
         scores: what that thought of each pixel.
     """
 
@@ -52,8 +65,7 @@ def make_drafts(files: Sequence[StudyFile]) -> Iterator[Draft]:
     """The default network's masks of ``files``, with a progress bar."""
     predictor = Predictor.from_files(model_file(DEFAULT_MODEL))
     for file in tqdm(files, desc="studies"):
-        volume = read_volume(file.image)
-        truth, image = read_label(file.label, volume), ImageStack(volume)
+        image, truth = read_study(file)
         predictor.set_image(image)
         tight = [BoxPrompt(Box.around(truth) or Box.whole(truth.shape))]
         mask = predictor.predict(tight, keep_scores=True).mask

@@ -16,8 +16,6 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from prato.data.atomic import make_folder
-from prato.data.cases import read_label
-from prato.data.nifti import read_volume
 from prato.data.structures import NUM_CLASSES
 from prato.inference.image_stack import ImageStack
 from prato.inference.postprocess import remove_small_components
@@ -34,7 +32,7 @@ from scripts.common.paths import ACDC_SPLIT, check_writable
 from scripts.common.provenance import origin
 from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import replace_rows
-from scripts.simulate.click_study import Correct, correct_by_clicks
+from scripts.simulate.click_study import Correct, correct_by_clicks, read_study
 from scripts.simulate.deepedit import IMAGES, WINDOW, add_clicks, deepedit_network, train_deepedit
 from scripts.simulate.simulate_clicks import CLICKS, MANNERS, Labeller, measure_course
 
@@ -67,9 +65,8 @@ def main(
     network.load_state_dict(stored["network"])
     rows: list[dict[str, Any]] = []
     for number, file in enumerate(tqdm(files, desc="studies")):
-        volume = read_volume(file.image)
-        truth = read_label(file.label, volume)
-        deepedit = _DeepEdit(network.eval(), ImageStack(volume), Box.around(truth) or Box.whole(truth.shape))
+        image, truth = read_study(file)
+        deepedit = _DeepEdit(network.eval(), image, Box.around(truth) or Box.whole(truth.shape))
         mask = deepedit.first()
         for labeller in Labeller:
             course = correct_by_clicks(mask, truth, deepedit.correct(), MANNERS[labeller], CLICKS, number)
@@ -80,7 +77,7 @@ def main(
 
 
 class _DeepEdit:
-    """DeepEdit on one image, in a window round the middle of ``box``; slices lie along the last axis."""
+    """DeepEdit on one image, as :func:`read_study` has it, in a window round the middle of ``box``."""
 
     def __init__(self, network: nn.Module, image: ImageStack, box: Box) -> None:
         self._network, self._slices, self._box = network, image.slices(PIXEL), box

@@ -16,10 +16,7 @@ import torch
 import typer
 from tqdm import tqdm
 
-from prato.data.cases import read_label
-from prato.data.nifti import read_volume
 from prato.data.studies.folder import StudyFile
-from prato.inference.image_stack import ImageStack
 from prato.inference.predictor import Predictor
 from prato.models.registry import DEFAULT_MODEL
 from prato.prompts.box import Box, BoxPrompt
@@ -30,7 +27,7 @@ from scripts.common.paths import ACDC_SPLIT, REFINER
 from scripts.common.provenance import origin
 from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import write_rows
-from scripts.simulate.click_study import correct_by_clicks
+from scripts.simulate.click_study import correct_by_clicks, read_study
 from scripts.simulate.rows import read_rounds
 from scripts.simulate.simulate_clicks import MANNERS, Labeller, refined
 from scripts.simulate.simulate_loop import model_name
@@ -71,8 +68,7 @@ def main(
 
 def _count(predictor: Predictor, refiner: Refiner, file: StudyFile, number: int) -> list[tuple[int, int]]:
     """Wrong voxels before and after the clicks of each labeller."""
-    volume = read_volume(file.image)
-    truth, image = read_label(file.label, volume), ImageStack(volume)
+    image, truth = read_study(file)
     predictor.set_image(image)
     tight = [BoxPrompt(Box.around(truth) or Box.whole(truth.shape))]
     mask, correct = predictor.predict(tight).mask, refined(refiner, image, predictor.scores(tight))

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from prato.data.nifti import Volume, write_volume
+from prato.data.studies.folder import StudyFile
 from prato.prompts.clicks import Stroke
 from prato.training.simulated_labeller import CAREFUL, CARELESS, SCRIBBLING
-from scripts.simulate.click_study import clicks_until, correct_by_clicks, stamp
+from scripts.simulate.click_study import clicks_until, correct_by_clicks, read_study, stamp
 from scripts.simulate.simulate_clicks import _whole_part, measure_course
+from tests.storage import STORAGES, Storage, oblique
 
 
 def truth() -> np.ndarray:
@@ -53,3 +58,17 @@ def test_careless_clicks_come_to_an_end(seed):
     mask[8:30, 32:38, 1] = 0
     course = correct_by_clicks(mask, truth(), stamp(3.0, (1.5, 1.5, 8.0)), CARELESS, 4, seed)
     assert len(course.ms) == len(course.right) <= 4 and len(course.wrong) == len(course.ms) + 1
+
+
+@pytest.mark.parametrize("storage", STORAGES[::5], ids=str)
+def test_image_and_label_are_on_one_grid_however_the_study_is_stored(storage: Storage, tmp_path: Path) -> None:
+    label = truth()[:38]
+    usual = oblique(10 * label, (1.5, 1.2, 8.0))
+    for name, each in (("image", usual), ("label", Volume(label, usual.affine))):
+        stored = storage.volume(each)
+        write_volume(tmp_path / f"{name}.nii.gz", stored.array, stored.affine)
+    image, drawn = read_study(StudyFile("a", "a", tmp_path / "image.nii.gz", tmp_path / "label.nii.gz"))
+    assert np.array_equal(drawn, label)
+    assert np.allclose(image.stored.spacing, usual.spacing, atol=1e-5)
+    # what networks are shown, too: it has no view of its own any more
+    assert np.array_equal(image.stored.array, usual.array) and np.array_equal(image.to_stack(drawn), label)
