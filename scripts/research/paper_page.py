@@ -28,10 +28,10 @@ Dutta, Maity and Mitra, "Prompt-based Dynamic Token Pruning for Efficient Segmen
 this page from [the results](paper). See also [all tables](paper_tables.md), [the method](../method.md), [how to run
 it](../experiments.md).
 
-*PrATo engine* and *PrATo at its best* are [our variants](../experiments.md#what-differs) of the paper's *PrATo*.
+*PrATo engine* and *PrATo at its best* are [our variants](../experiments.md#what-differs) of *PrATo*.
 """
-_LEARNING = """**{learning} of {run} rows are *still learning***: over the last doubling of the slices seen, validation DSC rose by 0.01
-or more, or there is no curve. Such rows show how fast a method learns, not how good it becomes.
+_LEARNING = """**{learning} of {run} rows are *still learning***: over the last doubling of slices, validation DSC rose by 0.01
+or more, or there is no curve. They show how fast a method learns, not how good it becomes.
 """
 _READ = """**How to read the tables.** Numbers in brackets are the paper's. Its networks, data and trainings differ from ours, so
 compare rows with rows, not with brackets. The paper's three columns on ACDC keep their names; ours have the true names.

@@ -31,7 +31,7 @@ class Figures:
 
     def overview(self, link: str) -> str:
         """As :meth:`text`, the one figure of DSC against what it costs."""
-        return self._text([("DSC against operations and time, all with the same box", "overview", self._overview)], link)
+        return self._text([("DSC against cost, same box", "overview", self._overview)], link)
 
     def _text(self, figures: Sequence[tuple[str, str, Callable[[Path], bool]]], link: str) -> str:
         lines = []

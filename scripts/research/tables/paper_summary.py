@@ -24,7 +24,7 @@ def summary_text(tables: Mapping[str, Table], claims: Sequence[Claim]) -> str:
     for data in DATA:
         rows = sorted(table.longest(data), key=lambda row: -(row.dice() or 0.0))
         if rows:
-            sentences += [_ranked(data, rows), *_same_box(data, rows, all_learn), *_channel(data, rows), *_box_alone(data, rows)]
+            sentences += [_ranked(data, rows), *_same_box(data, rows, all_learn), *_box_alone(data, rows)]
     return "".join(f"- {sentence}\n" for sentence in sentences)
 
 
@@ -32,7 +32,7 @@ def count_verdicts(tables: Mapping[str, Table], claims: Sequence[Claim]) -> str:
     """How many of the claims hold, without a full stop."""
     counts = Counter(NOT_SHOWN if claim.verdict == HOLDS and claim.is_about_more else claim.verdict for claim in claims)
     return (
-        f"Of the paper's claims, each counted by row and data set, {counts[HOLDS]} hold, "
+        f"Of the paper's claims, counted by row and data set, {counts[HOLDS]} hold, "
         f"{counts[FAILS]} do not, and {counts[NOT_SHOWN]} are not shown either way"
         + ("; all rows are *still learning*" if _all_learn(tables) else "")
     )
@@ -49,8 +49,8 @@ def _ranked(data: str, rows: Sequence[Row]) -> str:
         f" {row.label} ranks {place} of {len(rows)} ({_with_cost(row).removeprefix(row.label).strip()})." for place, row in literal
     )
     assert rows[0].outcome
-    seen = f"the best of {len(rows)} rows of Table IV trained on {rows[0].outcome.slices:,} {dataset_class(data).sample.split()[-1]}s"
-    return f"**{DATA[data]}**, {seen}, by mean DSC: {best}.{own}"
+    seen = f"best of {len(rows)} rows of Table IV, by mean DSC, at {rows[0].outcome.slices:,} {dataset_class(data).sample.split()[-1]}s"
+    return f"**{DATA[data]}**, {seen}: {best}.{own}"
 
 
 def _same_box(data: str, rows: Sequence[Row], all_learn: bool) -> list[str]:
@@ -58,7 +58,7 @@ def _same_box(data: str, rows: Sequence[Row], all_learn: bool) -> list[str]:
     sentence has said that the rows are still learning."""
     rivals = [row for row in rows if not row.is_prato and row.design("method") != "dense" and row.design("sees_box") == "as a channel"]
     ours = [row for row in rows if row.is_prato]
-    said = []
+    said, learn = [], []
     as_proposed = [row for row in ours if row.is_literal or row.has_box_channel]
     for one in {row.experiment: row for row in [*as_proposed, *ours[:1]]}.values():
         found = compare(one, rivals)
@@ -74,19 +74,23 @@ def _same_box(data: str, rows: Sequence[Row], all_learn: bool) -> list[str]:
         if others := len(found) - sum(map(len, shown)):
             parts.append(f"not shown to differ from {others} of {len(found)}")
         learning = sum(row.is_still_learning for row in [one, *(row for row, _ in found)])
-        still = {0: "", len(found) + 1: " (*still learning*)"}.get(learning, f" ({learning} *still learning*)")
-        said.append(f"{one.label} is {', '.join(parts)}{'' if all_learn else still}")
-    return [f"{DATA[data]}, pruning with the same box: {'; '.join(said)}."] if said else []
+        learn.append({0: "", len(found) + 1: "all"}.get(learning, f"{learning}"))
+        said.append(f"{one.label} is {', '.join(parts)}")
+    alike = len(set(learn)) == 1  # said once, then
+    still = ["" if all_learn or not count else f" ({count} *still learning*)" for count in learn]
+    said = said if alike else [sentence + count for sentence, count in zip(said, still)]
+    said += _channel(rows)
+    return [f"{DATA[data]}, pruning with the same box{still[0] if alike else ''}: {'; '.join(said)}."] if said else []
 
 
-def _channel(data: str, rows: Sequence[Row]) -> list[str]:
+def _channel(rows: Sequence[Row]) -> list[str]:
     """What it adds that PrATo, as the paper has it, is told of the box as the baselines are."""
     found = [
         pair for told in rows if told.is_prato and told.has_box_channel for pair in compare(told, [row for row in rows if row.is_literal])
     ]
     return [
-        f"{DATA[data]}, the box as a channel of the image adds {difference.difference:+.3f} to {row.label}"
-        + ("." if difference.better or difference.worse else " (not shown).")
+        f"the box as a channel adds {difference.difference:+.3f} to {row.label}"
+        + ("" if difference.better or difference.worse else " (not shown)")
         for row, difference in found
     ]
 
