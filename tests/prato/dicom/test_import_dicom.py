@@ -98,7 +98,9 @@ def test_series_of_some_slices_each_are_one_cine_in_whichever_order_they_were_ac
         for ds in own:
             ds.SeriesInstanceUID, ds.SeriesNumber = uid("part", n), 10 + n
         save(tmp_path / "in" / str(n), own)
-    check(scan, import_dicom(tmp_path / "in", tmp_path / "out"), tmp_path / "out")
+    report = import_dicom(tmp_path / "in", tmp_path / "out")
+    assert [cine.slices for cine in report.imported] == [9]
+    check(scan, report, tmp_path / "out")
 
 
 @pytest.mark.parametrize(("second", "is_told"), [((5, 6, 7, 8), True), ((0, 1, 2, 3), False)])
