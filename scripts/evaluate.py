@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 from tqdm import tqdm
 
+from prato.data.structures import STRUCTURES
 from prato.data.studies.folder import find_labelled_studies
 from prato.data.studies.splits import load_split
 from prato.evaluation.box_conditions import BoxCondition
@@ -94,6 +95,10 @@ def _show(about: dict[str, Any], found: dict[str, Any]) -> None:
         table.add_row(name, *(f"{scores[m]:.3f}" for m in ("dice", "iou")), f"{scores['hd95']:.1f}")
     table.add_row("mean", f"{found['mean_dice']:.3f}", f"{found['mean_iou']:.3f}", f"{found['mean_hd95']:.1f}")
     print_table(table)
+    for name in STRUCTURES:
+        undrawn = found["cases"] - found["structures"].get(name, {"cases": 0})["cases"]
+        if undrawn:
+            typer.echo(f"The {name} is not scored in {undrawn} of {found['cases']} labels, which lack it.", err=True)
     kept = ", ".join(f"{stage} {share:.2f}" for stage, share in found["kept_fraction"].items()) or "all"
     total = sum(found["latency_ms"].values())
     typer.echo(f"tokens kept: {kept}; {found['gflops']:.1f} of {found['gflops_dense']:.1f} GFLOP; {total:.0f} ms per volume")

@@ -5,10 +5,12 @@ import json
 import os
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from filelock import FileLock
 
+from prato.data.nifti import read_volume, write_volume
 from prato.data.studies.splits import Split, save_split
 from prato.models.checkpoint import ModelSpec, load_model, read_spec, save_model
 from scripts import evaluate, train
@@ -246,6 +248,19 @@ def test_a_model_without_a_plan_is_measured_dense(studies, tmp_path, dense_model
     done = run_script(evaluate.main, *given)
     assert done.exit_code == 0, done.output
     assert {row["prune"] for row in read_rows(tmp_path / "made" / "result.csv")} == {"off"}
+
+
+@pytest.mark.slow
+def test_a_structure_that_labels_lack_is_named_and_not_scored(tmp_path, dense_model):
+    folder = tmp_path / "studies"
+    make_thin_phantoms(folder, 1)
+    for label in (folder / "labels" / "final").iterdir():
+        drawn = read_volume(label)
+        write_volume(label, np.where(drawn.array == 3, 3, 0).astype(np.uint8), drawn.affine)
+    done = run_script(evaluate.main, "--studies", folder, "--model", dense_model, "--out", tmp_path / "result.csv")
+    assert done.exit_code == 0, done.output
+    assert "The RV cavity is not scored in 2 of 2 labels, which lack it." in done.output and "The LV cavity" not in done.output
+    assert [list(row["scores"]) for row in read_rows(tmp_path / "result.csv")] == [["LV cavity"]] * 2
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """Summaries and quick validation against figures worked out by hand."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,10 +9,14 @@ import torch
 from prato.data.cases import TrainingCase, load_training_case, read_label
 from prato.data.nifti import Volume, VolumeError, write_volume
 from prato.data.studies.folder import StudyFile
-from prato.evaluation.evaluate import summary
+from prato.evaluation.box_conditions import BoxCondition
+from prato.evaluation.evaluate import evaluate_volume, summary
 from prato.evaluation.validation import slice_dice
+from prato.inference.predictor import Predictor
+from prato.phantom.frames import make_phantom
 from prato.pruning.record import PrunedOutput
 
+MODEL = Path(__file__).parents[3] / "apps" / "prato_label" / "model" / "prato_overview_unet_small.safetensors"
 AFFINE = np.diag([1.5, 1.5, 8.0, 1.0])
 
 
@@ -42,6 +48,29 @@ def test_a_mean_that_is_shown_is_rounded_once():
     found = summary([row("a", 0.91154, {}, 1.0), row("b", 0.91155, {}, 1.0)])
     assert f"{found['mean_dice']:.3f}" == "0.912"  # 0.9115 would be 0.911
     assert f"{found['structures']['RV cavity']['dice']:.3f}" == "0.912"
+
+
+def test_a_structure_is_scored_where_it_was_drawn():
+    rows = [row("a", 0.5, {}, 1.0), row("b", 0.9, {}, 1.0)]
+    del rows[0]["scores"]["RV cavity"]
+    found = summary(rows)["structures"]
+    assert (found["RV cavity"]["cases"], found["RV cavity"]["dice"]) == (1, 0.9)
+    assert (found["LV cavity"]["cases"], found["LV cavity"]["dice"]) == (2, pytest.approx(0.7))
+    del rows[1]["scores"]["RV cavity"]
+    assert "RV cavity" not in summary(rows)["structures"]
+
+
+def test_what_the_expert_did_not_draw_is_no_mistake():
+    made = make_phantom(0, 1)
+    image, label = Volume(made.images["ED"], made.affine), made.labels["ED"]
+    lv_alone = np.where(label == 3, label, 0)
+    predictor, study = Predictor.from_files(MODEL), StudyFile("a", "a", Path("a.nii.gz"), Path("a.nii.gz"))
+    full = evaluate_volume(predictor, image, label, study, BoxCondition.tight, None, 0)
+    part = evaluate_volume(predictor, image, lv_alone, study, BoxCondition.none, None, 0)
+    few = np.where(np.arange(lv_alone.shape[2]) < np.flatnonzero(lv_alone.any((0, 1)))[0] + 2, lv_alone, 0)
+    tip = evaluate_volume(predictor, image, few, study, BoxCondition.none, None, 0)
+    assert list(full["scores"]) == list(tip["scores"]) == ["RV cavity", "myocardium", "LV cavity"]
+    assert list(part["scores"]) == ["LV cavity"] and part["mean_dice"] == part["scores"]["LV cavity"]["dice"] > 0.5
 
 
 class Oracle(torch.nn.Module):

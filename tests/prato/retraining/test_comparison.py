@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
+from prato.data.nifti import read_volume, write_volume
 from prato.data.structures import STRUCTURES
-from prato.retraining.comparison import CaseDice, bootstrap_intervals, compare
+from prato.data.studies.folder import find_labelled_studies
+from prato.retraining.comparison import CaseDice, bootstrap_intervals, compare, measure_dice
+from tests.phantoms import make_thin_phantoms
+
+MODEL = Path(__file__).parents[3] / "apps" / "prato_label" / "model" / "prato_overview_unet_small.safetensors"
 
 
 def dice(mean: list[float], **structures: list[float]) -> CaseDice:
@@ -15,6 +22,14 @@ def dice(mean: list[float], **structures: list[float]) -> CaseDice:
     return {
         f"s{n}": {**{name: structures.get(name.split()[0], mean)[n] for name in STRUCTURES}, "mean": value} for n, value in enumerate(mean)
     }
+
+
+def test_a_label_that_lacks_a_structure_by_now_decides_nothing(tmp_path: Path) -> None:
+    make_thin_phantoms(tmp_path, 1)
+    files = find_labelled_studies(tmp_path)
+    lacking = read_volume(files[0].label)
+    write_volume(files[0].label, np.where(lacking.array == 3, lacking.array, 0), lacking.affine)
+    assert list(measure_dice(MODEL, files, "cpu", lambda: None)) == [files[1].name]
 
 
 def own(count: int) -> dict[str, str]:

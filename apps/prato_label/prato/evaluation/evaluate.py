@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from prato.data.cases import StudyReader
+from prato.data.labels.anatomy import undrawn_structures
 from prato.data.nifti import Volume, VolumeError
 from prato.data.stack import slice_axis
 from prato.data.structures import STRUCTURES, voxel_ml
@@ -43,24 +44,27 @@ def evaluate_volume(
     """The row of a study that has been read, as :func:`evaluate_case` describes it.
 
     Args:
-        truth: uint8, of the shape of ``volume``: the expert's label.
+        truth: uint8, of the shape of ``volume``: the expert's label. A structure that its expert did not draw has no scores, and no part in
+            the means.
         files: which study it is.
     """
     tight = Box.around(truth > 0)
     if tight is None:
         return None
     shape = volume.array.shape
-    box = perturb_box(tight, shape, condition, seeded_rng(seed, condition.value, files.name), slice_axis(shape, volume.spacing))
+    axis = slice_axis(shape, volume.spacing)
+    box = perturb_box(tight, shape, condition, seeded_rng(seed, condition.value, files.name), axis)
     predictor.set_image(volume)
     prediction = predictor.predict([] if box is None else [BoxPrompt(box)], prune)
-    scores = case_metrics(prediction.mask, truth, volume.spacing)
+    drawn = {name: value for name, value in STRUCTURES.items() if name not in undrawn_structures(truth, axis)}
+    scores = case_metrics(prediction.mask, truth, volume.spacing, drawn)
     ml = voxel_ml(volume.spacing)
     volumes = {name: {"mask": _ml(prediction.mask == value, ml), "expert": _ml(truth == value, ml)} for name, value in STRUCTURES.items()}
     return {
         "study": files.name,
         "patient": files.patient,
         "scores": scores,
-        **{f"mean_{metric}": float(np.mean([scores[name][metric] for name in STRUCTURES])) for metric in METRICS},
+        **{f"mean_{metric}": float(np.mean([found[metric] for found in scores.values()])) for metric in METRICS},
         "volumes_ml": volumes,
         **{key: value for key, value in prediction.reply().items() if key not in ("label_names", "model_version")},
     }
@@ -96,8 +100,14 @@ def evaluate_cases(
 
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Of ``rows``, at least one: means over cases (each structure's metrics and their mean), kept tokens, GFLOP, and median latency in ms
-    by step; not rounded, so that whoever shows them rounds once."""
-    structures = {name: {metric: _mean(row["scores"][name][metric] for row in rows) for metric in METRICS} for name in STRUCTURES}
+    by step; not rounded, so that whoever shows them rounds once. A structure's means are over the labels with it, of which there are
+    ``cases``."""
+    drawn = {name: [row["scores"][name] for row in rows if name in row["scores"]] for name in STRUCTURES}
+    structures = {
+        name: {"cases": len(found), **{metric: _mean(scores[metric] for scores in found) for metric in METRICS}}
+        for name, found in drawn.items()
+        if found
+    }
     # a case whose box is too small for a prompt keeps all its tokens, and names no stage
     stages = {stage: None for row in rows for stage in row["kept_fraction"]}
     return {

@@ -22,11 +22,14 @@ _MIN_PATIENTS = 3
 
 
 def measure_dice(model: Path, files: Sequence[StudyFile], device: str, on_study: Callable[[], object]) -> CaseDice:
-    """Dice by study, as the server would answer tight boxes with ``model``; ``on_study`` is called after every study and may raise."""
+    """Dice by study in whose label every structure is drawn, as the server would answer tight boxes with ``model``; ``on_study`` is called
+    after every study and may raise."""
     if not files:
         return {}
     rows = evaluate_cases(Predictor.from_files(model, device=device), files, report=lambda _: on_study())
-    return {row["study"]: {**{name: row["scores"][name]["dice"] for name in STRUCTURES}, "mean": row["mean_dice"]} for row in rows}
+    # a label may have been replaced by one that lacks a structure since it was chosen
+    scored = [row for row in rows if row["scores"].keys() == STRUCTURES.keys()]
+    return {row["study"]: {**{name: row["scores"][name]["dice"] for name in STRUCTURES}, "mean": row["mean_dice"]} for row in scored}
 
 
 class NothingComparedError(ValueError):

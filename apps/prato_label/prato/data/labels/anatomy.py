@@ -73,11 +73,15 @@ def missing_structures(mask: np.ndarray) -> list[str]:
     return [name for name, count in counts.items() if count < _MISSING * sum(counts.values())]
 
 
-def describe_lack(label: np.ndarray, axis: int) -> str:
-    """What ``label``, (X, Y, Z) with slices across ``axis``, lacks of a heart, as a sentence; "" where nothing, or where it is drawn on too
-    few slices to tell: whoever learned from it would learn that there is no such thing."""
+def undrawn_structures(label: np.ndarray, axis: int) -> list[str]:
+    """What whoever drew ``label``, (X, Y, Z) with slices across ``axis``, left out; nothing where too few slices are drawn to tell."""
     drawn = np.count_nonzero(label.any(tuple({0, 1, 2} - {axis})))
-    missing = missing_structures(label) if drawn >= FEW_SLICES else []
+    return missing_structures(label) if drawn >= FEW_SLICES else []
+
+
+def describe_lack(label: np.ndarray, axis: int) -> str:
+    """:func:`undrawn_structures` of ``label`` as a sentence, "" for none: whoever learned from it would learn not to draw them."""
+    missing = undrawn_structures(label, axis)
     return f"it lacks {' and '.join(f'the {name}' for name in missing)}." if missing else ""
 
 
