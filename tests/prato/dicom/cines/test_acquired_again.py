@@ -24,6 +24,12 @@ def single_slices() -> list[FileDataset]:
     return images
 
 
+def at(date: str, time: str, *images: FileDataset) -> list[FileDataset]:
+    for ds in images:
+        ds.AcquisitionDate, ds.AcquisitionTime = date, time
+    return list(images)
+
+
 def later(slices: tuple[int, ...], description: str, one_series: bool = False) -> list[FileDataset]:
     """Other images where ``slices`` lie, acquired after them."""
     other = replace(SCAN, number=2, description=description)
@@ -120,11 +126,15 @@ def in_another_series() -> list[FileDataset]:
         (in_the_series_of_the_slice, " in series 102: its images 1001 to 1008 are used, as the later ones, and not 1 to 8."),
         (in_another_series, ": the images of series 302 are used, as the later ones, and not those of series 1."),
         (
+            lambda: [*at("20260131", "235800", *single_slices()), *at("20260201", "000200", *later((2,), "again"))],
+            ": the images of series 302 are used, as the later ones, and not those of series 102.",
+        ),
+        (
             lambda: [*single_slices(), *later((2,), "again")],
             ": the images of series 302 are used, as the later ones, and not those of series 102.",
         ),
     ],
-    ids=["in the same series", "in the series of the slice", "in another series", "in series of one slice"],
+    ids=["in the same series", "in the series of the slice", "in another series", "after midnight", "in series of one slice"],
 )
 def test_of_a_slice_that_was_acquired_again_the_last_is_used(tmp_path: Path, images: Callable[[], list[FileDataset]], note: str) -> None:
     report = import_dicom(save(tmp_path / "in", images()), tmp_path / "out")

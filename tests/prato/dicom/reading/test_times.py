@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -176,10 +177,12 @@ def test_images_of_many_heartbeats_whose_trigger_times_differ_a_little_are_no_ci
     [lambda t: (t + 3) % 8, lambda t: 7 - t, lambda t: t * 3 % 8, lambda t: t * 5 % 8 * 7],
     ids=["the R wave within", "reversed", "every third", "made up"],
 )
-def test_phases_that_were_acquired_one_after_the_other_are_a_cine(tmp_path: Path, beat: Callable[[int], int]) -> None:
+@pytest.mark.parametrize("start", ["20260131101100", "20261231235958"], ids=["by day", "over midnight"])
+def test_phases_that_were_acquired_one_after_the_other_are_a_cine(tmp_path: Path, beat: Callable[[int], int], start: str) -> None:
     images = SCAN.images()
     for n, ds in enumerate(images):
-        ds.AcquisitionTime = f"1011{beat(n % SCAN.phases) * 0.9:09.6f}"
+        when = datetime.strptime(start, "%Y%m%d%H%M%S") + timedelta(seconds=beat(n % SCAN.phases) * 0.9)
+        ds.AcquisitionDate, ds.AcquisitionTime = when.strftime("%Y%m%d"), when.strftime("%H%M%S.%f")
     report = import_dicom(save(tmp_path / "in", images), tmp_path / "out")
     check(SCAN, report, tmp_path / "out")
     assert (report.refused, report.left_out) == ([], [])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from pydicom.filereader import read_partial
 
 from prato.data.nifti_head import MAX_VOXEL_BYTES
 from prato.dicom.reading.files import DicomError, SourceFile, check_inflated, printable
-from prato.dicom.reading.times import count_frame, delays_of, number_of, numbers_of, phase_index
+from prato.dicom.reading.times import count_frame, delays_of, number_of, numbers_of, phase_index, read_moment
 
 #: Most headers are this long at most; one that is longer is read to its end.
 _HEAD_BYTES = 2**16
@@ -40,7 +39,7 @@ class Frame:
         spacing: between rows, and between columns, mm. orientation: along a row, and along a column. position: of the first pixel.
         delays_ms: since the R wave, in each of the ways in which headers say so. phase_indices: likewise, which phase it is.
         trigger_ms, temporal_index: the first of each, or of a whole series the first that tells phases apart.
-        rr_ms: from one R wave to the next. acquired_s: seconds of the day. rescale: slope and intercept.
+        rr_ms: from one R wave to the next. acquired_s: seconds, see ``read_moment``. rescale: slope and intercept.
         All of these, and what else may be None, are None where the file does not say.
     """
 
@@ -226,7 +225,7 @@ def _frame(levels: Sequence[Dataset], file: SourceFile, number: int, sop_class: 
         temporal_index=next((index for index in indices if index is not None), None),
         instance_number=whole("InstanceNumber") if len(levels) == 1 else count_frame(levels[-1], number),
         rr_ms=rr if rr and rr > 0 else None,
-        acquired_s=_seconds(text("FrameAcquisitionDateTime")[8:] or text("AcquisitionTime")),
+        acquired_s=read_moment(text("FrameAcquisitionDateTime") or text("AcquisitionDate").ljust(8) + text("AcquisitionTime")),
         echo_ms=one("EchoTime", "EffectiveEchoTime"),
         inversion_ms=one("InversionTime"),
         rescale=(scale("RescaleSlope", 1.0), scale("RescaleIntercept", 0.0)),
@@ -240,14 +239,6 @@ def _syntax(ds: Dataset) -> str:
 
 def _many(value: Any) -> Sequence[Any]:
     return value if isinstance(value, list | pydicom.multival.MultiValue) else () if value is None else (value,)
-
-
-def _seconds(time: str) -> float | None:
-    """Of the day, of DICOM's HHMMSS.ffffff."""
-    try:
-        return int(time[:2]) * 3600 + int(time[2:4]) * 60 + float(re.split(r"[+-]", time[4:])[0] or 0)
-    except ValueError:
-        return None
 
 
 def _name_of(sop_class: str, modality: str) -> str:

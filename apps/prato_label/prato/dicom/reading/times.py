@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
+from datetime import datetime
 
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
@@ -52,3 +54,17 @@ def phase_index(levels: Sequence[Dataset]) -> int | None:
 def count_frame(ds: Dataset, number: int) -> int:
     """What the instance number is to other images: the frames of objects that follow each other, counted on."""
     return int(number_of(ds, "InstanceNumber") or 0) * _MAX_FRAMES + int(number_of(ds, "ConcatenationFrameOffsetNumber") or 0) + number + 1
+
+
+def read_moment(text: str) -> float | None:
+    """Seconds since a day that is always the same, of ``text``, DICOM's YYYYMMDDHHMMSS.ffffff&ZZXX. Since its own midnight where the date,
+    which may be eight blanks, cannot be read; None where the time cannot be."""
+    time = re.split(r"[+-]", text[8:])[0]
+    try:
+        seconds = int(time[:2]) * 3600 + int(time[2:4]) * 60 + float(time[4:] or 0)
+    except ValueError:
+        return None
+    try:
+        return datetime.strptime(text[:8], "%Y%m%d").toordinal() * 86400 + seconds
+    except ValueError:
+        return seconds
