@@ -107,22 +107,23 @@ class _Packed:
 
 
 def _packed(file: StudyFile, case: TrainingCase, edge: int) -> _Packed:
-    volume = read_volume(file.image)
-    view = network_view(volume)
+    image = read_volume(file.image)
+    # as networks see it, with the slices last: at the coarser pixels, thin slices that lie along another axis would not be found any more
+    seen = network_view(image).apply_to(image)
     # as many pixels go on both sides, so that the middle stays the middle
     sizes = [min(n, edge - (n - edge) % 2) for n in case.image.shape[1:]]
     starts = [(n - size) // 2 for n, size in zip(case.image.shape[1:], sizes)]
-    step, first = np.ones(3), np.zeros(3)  # in voxels of the stored image: between the centres of pixels, and that of the first of them
-    for a, pixels, start, size in zip(view.axes, case.image.shape[1:], starts, sizes):
+    step, first = np.ones(3), np.zeros(3)  # in voxels as seen: between the centres of pixels, and that of the first of them
+    for a, (pixels, start, size) in enumerate(zip(case.image.shape[1:], starts, sizes)):
         # within what is rounded to as many pixels when it is loaded
-        rounded = PIXEL / volume.spacing[a] * (1 + np.array((-0.499, 0.499)) / size)
-        step[a] = np.clip(volume.array.shape[a] / pixels, *rounded)
+        rounded = PIXEL / seen.spacing[a] * (1 + np.array((-0.499, 0.499)) / size)
+        step[a] = np.clip(seen.array.shape[a] / pixels, *rounded)
         first[a] = (start + 0.5) * step[a] - 0.5
-    affine = volume.affine @ np.vstack([np.column_stack([np.diag(step), first]), (0, 0, 0, 1)])
+    affine = seen.affine @ np.vstack([np.column_stack([np.diag(step), first]), (0, 0, 0, 1)])
     parts = [slice(start, start + size) for start, size in zip(starts, sizes)]
 
     def stored(slices: Tensor) -> np.ndarray:
-        return np.ascontiguousarray(view.restore(slices[:, parts[0], parts[1]].permute(1, 2, 0).numpy()))
+        return np.ascontiguousarray(slices[:, parts[0], parts[1]].permute(1, 2, 0).numpy())
 
     return _Packed(_grey(stored(case.image.float())), stored(case.label), affine)
 

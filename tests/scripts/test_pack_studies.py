@@ -20,20 +20,24 @@ from tests.scripts.cli import run_script
 def studies(tmp_path: Path) -> Path:
     folder = tmp_path / "studies"
     (folder / "labels" / "final").mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    turn = np.linalg.qr(rng.standard_normal((3, 3)))[0]
-    for name, shape, spacing in [("a_1", (90, 112, 4), (1.8, 1.8, 8.0)), ("b_1", (3, 70, 61), (9.0, 1.4, 1.7))]:
-        affine = np.eye(4)
-        affine[:3, :3], affine[:3, 3] = turn @ np.diag(spacing), (10, -20, 30)
-        image = np.cumsum(rng.standard_normal(shape), axis=int(np.argsort(shape)[1])).astype(np.float32)
-        label = np.zeros(shape, np.uint8)
-        label[tuple(slice(n // 3, n - n // 4) for n in shape)] = 2
-        write_volume(folder / f"{name}.nii.gz", image, affine)
-        write_volume(folder / "labels" / "final" / f"{name}.nii.gz", label, affine)
+    add_study(folder, "a_1", (90, 112, 4), (1.8, 1.8, 8.0))
+    add_study(folder, "b_1", (3, 70, 61), (9.0, 1.4, 1.7))
     return folder
 
 
+def add_study(folder: Path, name: str, shape: tuple[int, ...], spacing: tuple[float, ...]) -> None:
+    rng = np.random.default_rng(sum(shape))
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = np.linalg.qr(rng.standard_normal((3, 3)))[0] @ np.diag(spacing), (10, -20, 30)
+    image = np.cumsum(rng.standard_normal(shape), axis=int(np.argsort(shape)[1])).astype(np.float32)
+    label = np.zeros(shape, np.uint8)
+    label[tuple(slice(n // 3, n - n // 4) for n in shape)] = 2
+    write_volume(folder / f"{name}.nii.gz", image, affine)
+    write_volume(folder / "labels" / "final" / f"{name}.nii.gz", label, affine)
+
+
 def test_training_sees_the_same(studies: Path, tmp_path: Path) -> None:
+    add_study(studies, "thin_1", (7, 80, 66), (2.1, 1.2, 1.3))
     done = run_script(pack_studies.main, "--studies", studies, "--out", tmp_path / "small", "--edge", 100)
     assert done.exit_code == 0, done.output
     count = len(find_labelled_studies(studies))
