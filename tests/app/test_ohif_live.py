@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,39 @@ import numpy as np
 import pytest
 import requests
 
-from prato.data.structures import STRUCTURES
-from tests.app.browsing import open_page
-from tests.app.live import LiveServer, copy_app, start_server, tiny_model
+from prato.data.structures import COLOURS, STRUCTURES
+from prato.phantom.beat import make_beat
+from tests.app.browsing import PICTURES, open_page
+from tests.app.live import APP, LiveServer, copy_app, start_server, tiny_model
 from tests.prato.dicom.scans import Scan, uid
 from tests.prato.pacs.orthanc import PASSWORD, USER, Orthanc
 from tests.waiting import wait_until
 
 VIEWER = Path(monailabel.endpoints.__file__).parent / "static" / "ohif" / "index.html"
-SCAN = Scan(slices=4, phases=6, rows=36, columns=40, spacing=(4.0, 4.0), patient="MRN-1")
+
+
+class _Heartbeat(Scan):
+    """For the documentation: of a heart that looks like one."""
+
+    def pixels(self, k: int, t: int) -> np.ndarray:
+        return self._images()[:, :, k, t].T.astype(np.uint16)
+
+    @staticmethod
+    @cache
+    def _images() -> np.ndarray:
+        return make_beat(0, 2, phases=6).images
+
+    @classmethod
+    def make(cls) -> Scan:
+        beat = make_beat(0, 2, phases=6)
+        columns, rows, slices = beat.images.shape[:3]
+        lps, mm = beat.affine[:3] * np.array([[-1], [-1], [1]]), np.linalg.norm(beat.affine[:3, :3], axis=0)
+        along, origin = tuple((lps[:, :2] / mm[:2]).T.ravel()), tuple(lps[:, 3])
+        size = {"slices": slices, "phases": 6, "rows": rows, "columns": columns, "spacing": (mm[1], mm[0]), "gap": mm[2]}
+        return cls(**size, orientation=along, origin=origin, description="cine short axis")
+
+
+SCAN = replace(_Heartbeat.make() if PICTURES else Scan(slices=4, phases=6, rows=36, columns=40, spacing=(4.0, 4.0)), patient="MRN-1")
 #: JavaScript: the volumes that the viewer holds, and the numbers of its segments by name.
 VOLUMES = """() => [...cornerstone.cache._volumeCache.values()].filter(cached => cached.volume).map(({volume}) => (
     {size: volume.dimensions, voxels: Array.from(volume.voxelManager.getCompleteScalarDataArray())}))"""
@@ -32,6 +57,16 @@ SEGMENTS = (
     "Object.fromEntries(Object.values(services.segmentationService.getSegmentations()[0].config.segments)"
     ".map(segment => [segment.label, segment.segmentIndex]))"
 )
+#: JavaScript: whether the segments have the colours, by name.
+COLOURED = """colours => {
+    const [viewport] = services.viewportGridService.getState().viewports.keys();
+    const [found] = services.segmentationService.getSegmentations();
+    const seen = index => cornerstoneTools.segmentation.config.color.getSegmentIndexColor(viewport, found.segmentationId, index);
+    return found && Object.entries(colours).every(([name, colour]) => {
+        const segment = Object.values(found.config.segments).find(segment => segment.label === name);
+        return segment && colour.every((part, n) => seen(segment.segmentIndex)[n] === part);
+    });
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +85,10 @@ def server(orthanc: Orthanc, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     folder = tmp_path_factory.mktemp("ohif")
     app = copy_app(folder / "app")
     (app / "model").mkdir()
-    tiny_model(app / "model" / "prato_overview_unet.safetensors", "overview_unet")
+    if PICTURES:
+        shutil.copy(APP / "model" / "prato_overview_unet.safetensors", app / "model")
+    else:
+        tiny_model(app / "model" / "prato_overview_unet.safetensors", "overview_unet")
     pacs = {"PRATO_LABEL_PACS_USER": USER, "PRATO_LABEL_PACS_PASSWORD": PASSWORD, "PRATO_LABEL_PACS_FOLDER": str(folder / "kept")}
     with start_server(app, orthanc.url, folder / "server.log", pacs) as server:
         wait_until(lambda: len(studies(server)) == 2, every=0.2)
@@ -106,6 +144,13 @@ def test_a_viewer_finds_reads_and_stores_images_and_nothing_else(server: LiveSer
         assert reply.status_code == 404 and "is not passed on" in reply.json()["detail"]
 
 
+def take_picture(page: Any) -> None:
+    page.get_by_role("button", name="Confirm and Hide").click()
+    page.set_viewport_size({"width": 1400, "height": 760})
+    page.wait_for_timeout(3000)
+    page.screenshot(path=f"{PICTURES}/ohif.png")
+
+
 @pytest.mark.slow
 def test_from_the_list_of_studies_to_a_mask_and_the_next_study(server: LiveServer, browser: Any) -> None:
     page, told, _ = open_page(browser, f"{server.url}/ohif/")
@@ -116,6 +161,7 @@ def test_from_the_list_of_studies_to_a_mask_and_the_next_study(server: LiveServe
         "window.cornerstone && [...cornerstone.cache._volumeCache.values()].some(cached => cached.volume?.loadStatus.loaded)"
     )
     page.locator(".settingsTable button").click()
+    page.wait_for_function(COLOURED, arg={name: [round(255 * part) for part in colour] for name, colour in COLOURS.items()})
     page.locator("label.tab-label", has_text="Auto-Segmentation").wait_for()
     page.wait_for_function(f"services.segmentationService.getSegmentations().length && {SEGMENTS}")
     with page.expect_response(lambda response: "/infer/prato_auto" in response.url) as segmented:
@@ -132,6 +178,8 @@ def test_from_the_list_of_studies_to_a_mask_and_the_next_study(server: LiveServe
     expected = np.array([0, *(segments[name] for name in STRUCTURES)])[mask]
     assert mask.any() and any(np.array_equal(voxels, expected) for voxels in shown)
 
+    if PICTURES:
+        take_picture(page)
     page.on("dialog", lambda dialog: dialog.accept("Bea Ø"))
     page.locator("[data-cy=panelSegmentationWithTools-btn]").click()
     page.locator("div:has(> [role=combobox]) > [aria-haspopup=menu]").click()

@@ -17,8 +17,16 @@ window.config.modes = [
       mode.onModeEnter = (managers) => {
         onModeEnter(managers);
         managers.servicesManager.services.toolbarService.addButtons(tools);
-        managers.commandsManager.registerCommand('SEGMENTATION', 'storeSegmentation', {
+        const { commandsManager } = managers;
+        commandsManager.registerCommand('SEGMENTATION', 'storeSegmentation', {
           commandFn: ({ segmentationId }) => submit(segmentationId, managers),
+        });
+        const load = commandsManager.getCommand('loadSegmentationsForViewport', 'SEGMENTATION').commandFn;
+        commandsManager.registerCommand('SEGMENTATION', 'loadSegmentationsForViewport', {
+          commandFn: (given) => {
+            given.segmentations.forEach(colour);
+            return load(given);
+          },
         });
       };
       return mode;
@@ -58,6 +66,11 @@ const tools = [
   },
   { id: 'Shapes', uiType: 'ohif.radioGroup', props: button('Fill', 'icon-tool-shape', 'CircleScissor') },
 ];
+
+// The mode derives a structure's colour from its name: the two cavities, whose names differ by a letter, look alike.
+function colour({ config }) {
+  for (const segment of Object.values(config.segments)) segment.color = structureColours[segment.label] ?? segment.color;
+}
 
 async function submit(segmentationId, { commandsManager, extensionManager, servicesManager }) {
   const annotator = window.prompt('Submit as (your name):', localStorage.getItem('annotator') ?? '');
