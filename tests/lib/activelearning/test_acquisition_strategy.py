@@ -21,6 +21,7 @@ from lib.datastore.studies import StudiesDatastore
 from prato.acquisition.facility_location import StudySummary
 from prato.acquisition.scores import Score
 from prato.data.nifti import VolumeError, write_volume
+from prato.models.checkpoint import CheckpointError
 
 
 class Folder:
@@ -196,6 +197,14 @@ def test_what_kept_an_image_from_being_read_is_remembered_where_it_stays(reason:
     assert strategy({}, Folder("a"))["reason"] == ("of a" if times == 2 else "a cannot be read.") and len(looked_at) == times
 
 
+def test_a_model_file_that_cannot_be_used_is_said() -> None:
+    def refuse(study: str) -> float:
+        raise CheckpointError("heart.safetensors is damaged.")
+
+    with pytest.raises(HTTPException, check=lambda error: (error.status_code, error.detail) == (503, "heart.safetensors is damaged.")):
+        scoring(refuse, [])({}, Folder("a"))
+
+
 def test_the_model_that_the_request_names_scores() -> None:
     other, looked_at = Model(), []
     other.current = "ba9876543210"
@@ -241,6 +250,17 @@ def test_coverage_chooses_the_study_that_is_worth_the_most(monkeypatch: pytest.M
     covered = facility_location.facility_location([*summaries.values()], np.array([False, True, False]))
     answer = built("coverage")({"strategy": "coverage"}, Cines(1, {"a": {}, "b": {"0": "corrected"}, "c": {}}))
     assert (answer["id"], answer["scored"]) == ("a", 2) and answer["score"] == pytest.approx(covered[0], abs=1e-4)
+
+
+def test_coverage_looks_at_the_phase_that_is_handed_out_and_else_at_end_diastole(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: dict[str, int | None] = {}
+    monkeypatch.setattr(facility_location.images, "read_phase", lambda path, phase: read.update({path.name[0]: phase}))
+    monkeypatch.setattr(facility_location, "summarise", lambda predictor, image: StudySummary(np.zeros(2), 1.0))
+    states: dict[str, dict[str, str] | None] = {"a": {"4": "corrected", "9": "final"}, "b": {"4": "final"}, "c": {}, "d": None}
+    assert built("coverage")({"strategy": "coverage"}, Cines(12, states, dict.fromkeys("abc", (4, 9))))["scored"] == 2
+    assert read == {"a": 4, "b": 9, "c": 4, "d": 0}
+    built("coverage")({"strategy": "coverage"}, Cines(1, {"e": {}, "f": {"0": "corrected"}}))
+    assert (read["e"], read["f"]) == (None, None)
 
 
 def test_a_phase_alone_is_no_pair() -> None:

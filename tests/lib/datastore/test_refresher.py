@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
 
 import numpy as np
 import pytest
-from watchdog.events import FileCreatedEvent, FileSystemEvent
+from watchdog.events import FileClosedEvent, FileCreatedEvent, FileDeletedEvent, FileModifiedEvent, FileMovedEvent, FileSystemEvent
 
 import lib.datastore.studies
 from lib.datastore.studies import StudiesDatastore
-from lib.datastore.watcher import Refresher
+from lib.datastore.watcher import FolderEvents, Refresher
 from prato.data.nifti import write_volume
 from tests.waiting import wait_until
 
@@ -55,6 +56,36 @@ def test_what_is_read_makes_no_events(store: StudiesDatastore, monkeypatch: pyte
     wait_until(lambda: any(str(store.folder / "last.nii.gz") in (event.src_path, event.dest_path) for event in list(seen)))
     assert {event.event_type for event in seen} <= {"created", "modified", "closed", "moved"}
     assert len(seen) < 20
+
+
+@pytest.mark.parametrize("change", [FileCreatedEvent, FileClosedEvent, FileDeletedEvent, FileModifiedEvent])
+@pytest.mark.parametrize(
+    ("place", "is_study"),
+    [
+        ("a.nii.gz", True),
+        ("labels/final/a.nii.gz", True),
+        ("labels/a.nii.gz", False),
+        ("labels/final/old/a.nii.gz", False),
+        ("history/final/a.nii.gz", False),
+        ("a.txt", False),
+        ("../a.nii.gz", False),
+    ],
+)
+def test_images_and_labels_are_news_and_half_a_file_is_none(change: type[FileSystemEvent], place: str, is_study: bool) -> None:
+    news: list[FileSystemEvent] = []
+    folder = Path("/studies [1]")
+    FolderEvents(folder, lambda: True, news.append).on_any_event(event := change(os.path.normpath(folder / place)))
+    assert news == ([event] if is_study and change is not FileModifiedEvent else [])
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+def test_the_list_is_news_where_another_program_wrote_it(is_own: bool) -> None:
+    news: list[FileSystemEvent] = []
+    events = FolderEvents(Path("/studies"), lambda: is_own, news.append)
+    for path in ("/studies/datastore_v2.json", "/studies/labels/datastore_v2.json"):
+        events.on_any_event(FileModifiedEvent(path))
+    events.on_any_event(FileMovedEvent("/studies/new.tmp", "/studies/datastore_v2.json"))
+    assert [event.event_type for event in news] == ([] if is_own else ["modified", "moved"])
 
 
 def test_one_look_answers_all_events_that_came_before_it() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 import torch
 
 from lib.infers import click_infer
-from prato.data.nifti import Volume
+from prato.data.cine import read_cine, write_cine
+from prato.data.nifti import Volume, VolumeError
 from prato.inference.image_stack import ImageStack
 from prato.inference.request import InferenceRequest, RequestError
 from prato.inference.scores import Scores, quantise
@@ -37,6 +39,18 @@ def scores(*slices: int) -> Scores:
     logits[: len(slices), 3, 2, 2] = 2
     planes = (*slices, *(k for k in range(SHAPE[2]) if k not in slices))[: len(logits)]
     return Scores(quantise(logits).numpy(), Region.whole((5, 5)), (5, 5), planes)
+
+
+def test_the_phase_that_was_clicked_on_last_is_kept_for_the_next_click(tmp_path: Path) -> None:
+    voxels = np.random.default_rng(0).integers(0, 99, (*SHAPE, 3)).astype(np.int16)
+    write_cine(tmp_path / "cine.nii.gz", voxels, IMAGE.stored.affine, 40)
+    cine = read_cine(tmp_path / "cine.nii.gz")
+    first = click_infer.clicked_phase(cine, 2)
+    assert np.array_equal(first.stored.array, voxels[..., 2]) and click_infer.clicked_phase(cine, 2) is first
+    assert np.array_equal(click_infer.clicked_phase(cine, 0).stored.array, voxels[..., 0])
+    assert np.array_equal(click_infer.clicked_phase(cine, 2).stored.array, voxels[..., 2])
+    with pytest.raises(VolumeError):
+        click_infer.clicked_phase(cine, 3)
 
 
 def test_beside_the_mask_that_a_model_has_just_made() -> None:

@@ -33,6 +33,12 @@ class TestParameters:
         asked = parse_training_parameters({"max_epochs": "3", "max_steps": 40.0, "val_split": "0.25", "seed": "", "device": ["cpu"]})
         assert asked == TrainingParameters(max_epochs=3, max_steps=40, val_split=0.25)
 
+    def test_the_ends_of_a_range_belong_to_it(self) -> None:
+        for ends in ({"max_epochs": 1, "max_steps": 1, "val_split": 0.05, "seed": 0}, {"max_epochs": 10_000, "max_steps": 1_000_000}):
+            assert parse_training_parameters(ends) == TrainingParameters(**ends)
+        ends = {"val_split": 0.5, "seed": 2**31 - 1}
+        assert parse_training_parameters(ends) == TrainingParameters(**ends)
+
     @pytest.mark.parametrize(
         ("params", "words"),
         [
@@ -44,6 +50,7 @@ class TestParameters:
             ({"max_steps": [1]}, "max_steps must be a whole number"),
             ({"val_split": 0.9}, r"val_split must be a number from 0\.05 to 0\.5"),
             ({"seed": -1}, "seed must be a whole number from 0"),
+            ({"seed": 2**31}, "seed must be a whole number from 0"),
             ({"device": "tpu"}, "device 'tpu'"),
             ({"name": "../../x"}, "'name' is not a parameter of training: use device, max_epochs"),
         ],

@@ -79,7 +79,7 @@ def test_low_and_high_outliers_together(heart: np.ndarray) -> None:
 @settings(max_examples=60, deadline=None)
 @given(
     st.integers(0, 10**6),
-    st.sampled_from(["normal", "uniform", "gamma", "masked", "two tissues", "a bright disc in the dark", "z-scores"]),
+    st.sampled_from(["normal", "uniform", "gamma", "masked", "masked closely", "two tissues", "a bright disc in the dark", "z-scores"]),
     st.sampled_from([1, 1 / 4096, 300]),
 )
 def test_tissue_is_no_outlier(seed: int, kind: str, scale: float) -> None:
@@ -89,6 +89,7 @@ def test_tissue_is_no_outlier(seed: int, kind: str, scale: float) -> None:
         "uniform": lambda: rng.uniform(-1, 1, (20, 20, 5)),
         "gamma": lambda: rng.gamma(1.5, size=(20, 20, 5)),
         "masked": lambda: np.where(rng.random((20, 20, 5)) < 0.5, 0, rng.uniform(50, 200, (20, 20, 5))),
+        "masked closely": lambda: np.where(rng.random((20, 20, 5)) < 0.8, 0, rng.uniform(50, 200, (20, 20, 5))),
         "two tissues": lambda: np.where(rng.random((20, 20, 5)) < 0.15, 150, 0) + rng.normal(60, 15, (20, 20, 5)),
         "a bright disc in the dark": lambda: np.where(rng.random((20, 20, 5)) < 0.2, 200, 0) + rng.normal(0, 5, (20, 20, 5)),
         "z-scores": lambda: np.where(rng.random((20, 20, 5)) < 0.6, rng.normal(-0.8, 0.05, (20, 20, 5)), rng.normal(1.2, 0.4, (20, 20, 5))),

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from prato.data.nifti import read_volume
-from prato.data.nifti_head import MAX_VOXEL_BYTES, VolumeError, VolumeTooLargeError, check_size
+from prato.data.nifti_head import MAX_VOXEL_BYTES, VolumeError, VolumeTooLargeError, check_size, may_pass
 
 
 def header(shape: tuple[int, ...], offset: float = 352.0) -> bytes:
@@ -75,8 +75,9 @@ def test_a_gzip_that_unfolds_beyond_its_header_is_refused_before_it_fills_the_me
 
 @pytest.mark.parametrize("offset", [-5.0, 2.0**40, float("nan"), float("inf")])
 def test_voxels_that_begin_nowhere(tmp_path: Path, offset: float) -> None:
+    words = "has a header that makes no sense: export it again" if offset == 2.0**40 else r"is not readable NIfTI \(cut short, damaged"
     (tmp_path / "x.nii").write_bytes(header((4, 4, 4), offset) + bytes(256))
-    with pytest.raises(VolumeError):
+    with pytest.raises(VolumeError, match=rf"^x\.nii {words}"):
         read_volume(tmp_path / "x.nii")
 
 
@@ -87,3 +88,14 @@ def test_a_pointer_to_a_file_that_was_not_fetched_says_so(tmp_path: Path, text: 
     (tmp_path / "x.nii.gz").write_text(text)
     with pytest.raises(VolumeError, match=r"x.nii.gz is a pointer to a file that was not fetched: fetch it by .*git lfs pull"):
         read_volume(tmp_path / "x.nii.gz")
+
+
+def test_the_system_s_own_reason_is_told_and_may_pass(tmp_path: Path) -> None:
+    cut, loop = tmp_path / "cut.nii.gz", tmp_path / "loop.nii.gz"
+    cut.write_bytes(gzip.compress(header((4, 4, 4)) + bytes(128))[:-9])
+    loop.symlink_to(loop)
+    for path, reason, passes in ((cut, "cut short, damaged, another format", False), (loop, "Too many levels of symbolic links", True)):
+        with pytest.raises(VolumeError) as told:
+            read_volume(path)
+        assert str(told.value).startswith(f"{path.name} is not readable NIfTI ({reason}): ")
+        assert may_pass(told.value) == passes

@@ -94,6 +94,16 @@ def raw_nrrd(**fields: str) -> bytes:
             b"ObjectType = Image\nNDims = 3\nDimSize = 2 2 2\nElementType = MET_UCHAR\nElementDataFile = /etc/passwd\n",
             "another file",
         ),
+        (  # 2**64 voxels, which are 0 in 64 bits
+            "x.mha",
+            b"ObjectType = Image\nNDims = 3\nDimSize = 4194304 4194304 1048576\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n",
+            "x.mha holds more voxels",
+        ),
+        (
+            "x.mha",
+            b"ObjectType = Image\nNDims = 3\nDimSize = 0 2 2\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n",
+            "x.mha holds no voxels (0x2x2)",
+        ),
         ("x.mha", b"no image", "x.mha is not readable"),
         ("x_gt.nrrd", raw_nrrd(), "there is no image called"),
         ("a.nii", b"", "a.nii and a.nrrd would be the same study"),

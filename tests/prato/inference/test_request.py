@@ -120,3 +120,23 @@ def test_what_is_drawn_and_read_by_nobody_is_named():
     assert InferenceRequest.parse({"return_tokens": True, "prune": "off"}).warnings == ()
     with pytest.raises(RequestError, match="'warnings' is not a parameter"):
         InferenceRequest.parse({"warnings": []})
+
+
+def test_points_are_unused_beside_a_box_and_clicks_always():
+    drawn = {
+        "clicks": [{"structure": "LV", "points": [[1, 2, 3]]}],
+        "LV": [[1, 2, 3]],
+        "foreground": [[1, 2, 3]],
+        "background": [[4, 5, 6]],
+    }
+    assert parse(**drawn).unused_clicks == ["clicks", "background"]
+    boxed = parse(roi=[1, 20, 2, 30, 0, 5], **drawn)
+    assert boxed.unused_clicks == ["clicks", "LV", "background"] and boxed.warnings == ("parameter_ignored: foreground",)
+    assert parse(roi=[1, 20, 2, 30, 0, 5], clicks=[], LV=None).unused_clicks == []
+
+
+@pytest.mark.parametrize("point", [[-1, 0, 0], [100, 0, 0], [0, -0.5, 0], [0, 80, 0], [0, 0, -1], [0, 0, 10]])
+def test_a_point_outside_the_image_is_refused_and_its_corners_are_not(point):
+    assert prompts(foreground=[[0, 0, 0], [99.9, 79.9, 9.9]])[0].box.bounds == (0, 100, 0, 80, 0, 10)
+    with pytest.raises(RequestError, match=r"The point .* of foreground lies outside the image of 100x80x10 voxels"):
+        prompts(foreground=[[50, 40, 5], point])

@@ -165,7 +165,9 @@ def test_phases_of_real_hearts_are_alike_unless_the_patient_moves(predictor):
         values = F.avg_pool2d(padded_slices(ImageStack(volume), predictor.segmenter.spec.pixel), COARSE)
         return surroundings.differ(values)
 
-    for patient in sorted(acdc.glob("patient0?[15]"))[:6]:
+    patients = sorted(acdc.glob("patient0?[15]"))[:6]
+    assert len(patients) == 6
+    for patient in patients:
         ed, es = (read_volume(path) for path in sorted(patient.glob("patient*_frame??.nii.gz")))
         surroundings = predictor.segmenter.for_cine(ImageStack(ed))._surroundings
         assert differ(surroundings, es) < 0.02

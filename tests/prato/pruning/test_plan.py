@@ -26,6 +26,19 @@ def test_a_percentile_keeps_its_share_of_the_living(living, percentile, seed):
     assert int(keep.sum()) == max(1, math.ceil(living * (100 - percentile) / 100 - 1e-6))
 
 
+@given(st.integers(1, 60), st.integers(0, 60), st.floats(0, 99), st.integers(0, 2**31 - 1))
+def test_protected_tokens_stay_and_are_a_part_of_the_share(living, protected, percentile, seed):
+    torch.manual_seed(seed)
+    alive, held = torch.zeros(2, 1, 60, dtype=torch.bool)
+    alive[0, torch.randperm(60)[:living]], held[0, torch.randperm(60)[:protected]] = True, True
+    plan, score = PruningPlan(prune_after=(1,), percentile=percentile), torch.randn(1, 60)
+    keep = plan.select(score, alive, PROMPTED, held)
+    assert not (keep & ~alive).any() and keep[alive & held].all()
+    assert int(keep.sum()) == max(int(plan.quota(alive.sum())), int((alive & held).sum()))
+    others, gone = score[keep & ~held], score[alive & ~keep]
+    assert not len(others) or not len(gone) or others.min() > gone.max()
+
+
 @pytest.mark.parametrize(("living", "percentile", "stay"), [(14133, 20.3, 11265), (1000, 25.0, 750), (27000, 50.0, 13500)])
 def test_the_share_of_a_large_grid_is_not_rounded(living, percentile, stay):
     assert PruningPlan(prune_after=(1,), percentile=percentile).quota(torch.tensor([living])).item() == stay

@@ -19,7 +19,7 @@ from prato.prompts.clicks import Stroke
 from prato.prompts.mask_prompt import MaskPrompt
 from prato.refinement.geometry import geometry
 from prato.refinement.refiner import Refiner
-from prato.refinement.refiner_input import refiner_input
+from prato.refinement.refiner_input import alike, refiner_input, trace
 
 SHAPE, SPACING = (150, 140, 5), (1.6, 1.5, 9.0)
 
@@ -183,6 +183,20 @@ def test_a_perceptron_is_told_distances_in_the_units_of_its_training():
     shares = [0.0, 0.0, 0.3, 0.3, 0.0, *[0.0] * 5, np.sqrt(0.2), np.sqrt(0.2)]
     assert found[:16, 11, 16].tolist() == pytest.approx([0, 0, 1, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0.3, 0, 0.6, 0])
     assert found[16:, 11, 16].tolist() == pytest.approx([*distances, *shares])
+
+
+def test_what_was_clicked_fades_and_pixels_are_compared_with_it():
+    grey, mask, scores = np.zeros((16, 16), np.float32), np.zeros((16, 16), np.uint8), np.zeros((4, 16, 16), np.float32)
+    grey[8], grey[9] = 0.25, -0.9
+    scores[2, :, :8], scores[2, :, 12:] = 0.5, 0.4
+    mask[:, 5] = 2  # is of the structure already
+    stroke = 2, np.array([[8, 2], [20, 2]])  # the second beyond the picture
+    assert trace(stroke[1], (16, 16))[8, [2, 5, 8]] == pytest.approx(np.exp([0, -0.5, -2]))
+    found = alike(grey, mask, scores, stroke)
+    assert found[0, [0, 8, 9], 3].tolist() == [-0.5, 0, -1]
+    assert found[1, 3, [2, 9, 14]] == pytest.approx([0, -1, -0.2])
+    assert (found[2].sum(0) == [*[16] * 5, *[0] * 11]).all()  # what is as likely further on does not reach the stroke
+    assert not alike(grey, mask, scores, None).any() and not alike(grey, mask, scores, (2, stroke[1][1:])).any()
 
 
 @settings(max_examples=40, deadline=None)

@@ -79,14 +79,18 @@ def test_a_training_goes_on_where_it_stopped(bank, tmp_path, monkeypatch):
 
 
 def test_an_answer_changes_nothing_that_is_certain_and_honours_the_click(bank):
-    sampler = ClickSampler(bank, 1, 4, 48)
+    sampler, kinds = ClickSampler(bank, 1, 4, 48), set()
     for sample in (sample for _ in range(10) for sample in sampler.batch()):
-        before = sample.session.mask.copy()
+        before, certain = sample.session.mask.copy(), sample.session.certain
         sample.answer(np.full((48, 48), 1, np.uint8))
-        after, certain = sample.session.mask, sample.session.certain
-        assert np.array_equal(after[certain], before[certain])
-        if sample.newest is None:
-            assert np.array_equal(after, before)
+        after, kept = sample.session.mask, np.ones(before.shape, bool)
+        if sample.newest is not None:
+            kept[tuple(slice(low, low + 48) for low in sample.corner)] = False
+            at = tuple((sample.newest[((sample.newest >= 0) & (sample.newest < 48)).all(1)] + sample.corner).T)
+            assert ((after[at] == sample.structure) | certain[at]).all()
+        assert np.array_equal(after[kept | certain], before[kept | certain])
+        kinds.add((sample.newest is None, bool(certain.any()), np.array_equal(after, before)))
+    assert {(True, False, True), (False, True, False), (False, False, False)} <= kinds
 
 
 @settings(max_examples=30, deadline=None)

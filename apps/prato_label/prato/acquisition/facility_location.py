@@ -60,7 +60,7 @@ def facility_location(summaries: Sequence[StudySummary], covered: np.ndarray) ->
     uncertainty = np.where(uncertainty > 0, uncertainty, uncertainty.max())  # where the model finds no heart, all may have to be drawn
     features = np.stack([each.features for each in summaries])
     spread = features.std(0)
-    scaled = (features - features.mean(0)) / np.where(spread > 0, spread, 1.0)
+    scaled = features / np.where(spread > 0, spread, 1.0)
     distances = cdist(scaled, scaled)
     farthest = np.maximum(distances.max(1), np.finfo(float).tiny)
     nearest = distances[:, covered].min(1) if covered.any() else farthest

@@ -175,6 +175,7 @@ def test_damaged_files_are_named_by_their_study(image: Path) -> None:
         ((1, 3), {"LV": 1, "RV": 3, "MYO": 2}, {"LV cavity": 8, "RV cavity": 12}),
         ((1, 3), {"1": "LV", "3": "RV"}, {"LV cavity": 8, "RV cavity": 12}),
         ((1, 4), {"1": "LV", "4": "background"}, {"LV cavity": 8}),
+        ((), [{"name": "background", "idx": 0}], {}),
         # a segment that is not drawn may be called anything
         ((2,), [{"name": "papillary muscles", "idx": 5}, {"name": "myocardium", "idx": 2}], {"myocardium": 8}),
     ],

@@ -97,6 +97,7 @@ def test_no_manifest_is_none(tmp_path: Path) -> None:
         '{"version": 1, "studies": {}}',
         '{"version": 1, "source": "ACDC", "studies": {"a": {"patient": ""}}}',
         '{"version": 1, "source": "ACDC", "studies": {"a": {"patient": "p", "frame": 0}}}',
+        '{"version": 1, "source": "ACDC", "studies": {}, "study": {"a": {"patient": "p"}}}',
         '{"version": 1, "source": "ACDC", "studies": {"a": {"patient": "p", "phase": "mid"}}}',
         '{"version": 1, "source": "ACDC", "studies": {"a": {"patient": "p", "weight_kg": NaN}}}',
     ],
