@@ -144,11 +144,17 @@ def install(module_file: Path, settings_folder: Path) -> QtWidgets.QApplication:
     return app
 
 
+def _translate(context: str, text: str) -> str:
+    return str(slicer.app.translate(context, text))
+
+
 def _install_doubles() -> None:
     from . import parameter_node, scripted_module
 
     i18n = ModuleType("slicer.i18n")
-    i18n.tr, i18n.translate = (lambda text: text), (lambda context, text: text)  # type: ignore[attr-defined]
+    i18n.tr = lambda text: text  # type: ignore[attr-defined]
+    i18n.translate = _translate  # type: ignore[attr-defined]
+    i18n.getContext = lambda file: f"{Path(file).parent.name}.{Path(file).stem}"  # type: ignore[attr-defined]
     doubles = {"ScriptedLoadableModule": scripted_module, "parameterNodeWrapper": parameter_node, "i18n": i18n}
     for name, double in doubles.items():
         sys.modules[f"slicer.{name}"] = double
