@@ -32,7 +32,7 @@ class PratoLabel(ScriptedLoadableModule):
         super().__init__(parent)
         parent.title = _("PrATo Label")
         parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation"), translate("qSlicerAbstractCoreModule", "Cardiac")]
-        parent.dependencies = ["Markups", "Segmentations", "SegmentEditor", "Sequences", "Volumes"]
+        parent.dependencies = ["Markups", "Plots", "Segmentations", "SegmentEditor", "Sequences", "Volumes"]
         parent.contributors = ["The PrATo Label authors"]
         parent.helpText = _(
             "Draw a box around the heart in a cardiac MRI, and get right ventricle, myocardium and left ventricle back from a PrATo Label "

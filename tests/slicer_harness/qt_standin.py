@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -56,6 +56,12 @@ def _attribute(name: str) -> property:
             raise ValueError(f"{type(self).__name__}.{name} cannot be {value!r}")
 
     return property(lambda self: self.property(name), write)
+
+
+def foreign_attributes(objects: Iterable[QtCore.QObject]) -> list[str]:
+    """What was set on ``objects`` that they do not have: a slip in a property's name, which PythonQt refuses."""
+    pairs = [(type(each), name) for each in objects for name in getattr(each, "__dict__", ())]
+    return sorted(f"{kind.__name__}.{name}" for kind, name in pairs if not (name.startswith("_") or hasattr(kind, name)))
 
 
 class QUiLoader(QtUiTools.QUiLoader):
@@ -138,11 +144,17 @@ def install(module_file: Path, settings_folder: Path) -> QtWidgets.QApplication:
     return app
 
 
+def _translate(context: str, text: str) -> str:
+    return str(slicer.app.translate(context, text))
+
+
 def _install_doubles() -> None:
     from . import parameter_node, scripted_module
 
     i18n = ModuleType("slicer.i18n")
-    i18n.tr, i18n.translate = (lambda text: text), (lambda context, text: text)  # type: ignore[attr-defined]
+    i18n.tr = lambda text: text  # type: ignore[attr-defined]
+    i18n.translate = _translate  # type: ignore[attr-defined]
+    i18n.getContext = lambda file: f"{Path(file).parent.name}.{Path(file).stem}"  # type: ignore[attr-defined]
     doubles = {"ScriptedLoadableModule": scripted_module, "parameterNodeWrapper": parameter_node, "i18n": i18n}
     for name, double in doubles.items():
         sys.modules[f"slicer.{name}"] = double

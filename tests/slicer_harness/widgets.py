@@ -123,6 +123,8 @@ class qSlicerSegmentEditorEffectFactory:
 class qMRMLSegmentEditorWidget(python_qt(QtWidgets.QWidget)):  # type: ignore[misc]
     """The Segment Editor's segments, and its real undo history; its effects are not here."""
 
+    calls = history = effect_names = None  # the test's own
+
     def __init__(self, parent: Any = None) -> None:
         super().__init__(parent)
         self.calls: list[str] = []  # what was installed and removed, in order

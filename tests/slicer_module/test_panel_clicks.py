@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
-pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r tests/requirements.txt")
+shiboken6 = pytest.importorskip("shiboken6", reason="PySide6 is not installed: pip install -r tests/requirements.txt")
 
 from PratoLabelLib.scene.segmentation import import_mask
 from PratoLabelLib.server.connection import ServerError
@@ -69,6 +69,17 @@ def test_the_editors_keys_are_the_tools_while_it_is_on(driver: FakeServerDriver)
     assert driver.panel.clicks.shortcuts.installed == [] and calls[-1] != "install keys"
     interaction = slicer.app.applicationLogic().GetInteractionNode()
     assert interaction.GetCurrentInteractionMode() == interaction.ViewTransform
+
+
+def test_a_key_that_puts_itself_away_outlives_being_pressed(driver: FakeServerDriver) -> None:
+    """PythonQt deletes what has no parent with the last reference to it, in the midst of its signal."""
+    driver.open_study()
+    start(driver)
+    escape = driver.panel.clicks.shortcuts.installed[-1]
+    press(driver, "Esc")
+    assert escape.parent() is driver.frame and not escape.enabled
+    driver.rest(0.01)
+    assert not shiboken6.isValid(escape)
 
 
 @pytest.mark.parametrize("is_scribble", [False, True])

@@ -9,6 +9,7 @@ pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r 
 
 from PratoLabelLib.scene.geometry import roi_to_ijk_box
 from PratoLabelLib.server.connection import ServerError
+from tests.slicer_harness.qt_standin import foreign_attributes
 from tests.slicer_module.clicks import click_voxels
 from tests.slicer_module.panel_driver import FakeServerDriver, dialogs
 from tests.slicer_module.unsent import slow
@@ -162,6 +163,14 @@ def test_a_study_is_skipped_or_rejected_for_a_reason(driver: FakeServerDriver, b
     assert driver.states()["q0_ED"] == state
     assert driver.logic.current_study.study == "q1_ED"
     assert driver.ui.reasonBox.currentText == ""
+
+
+def test_nothing_is_set_on_a_widget_that_it_does_not_have(driver: FakeServerDriver) -> None:
+    driver.open_study()
+    for button in ("run", "click", "place", "submitNext"):
+        driver.click(button)
+    widgets = {*vars(driver.ui).values(), driver.editor, *driver.panel._shortcuts.installed} - {driver.widget._root}  # of PySide6's loader
+    assert foreign_attributes(widgets) == []
 
 
 def test_keys_are_there_while_the_module_is_in_front(driver: FakeServerDriver) -> None:

@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
 QtWidgets = pytest.importorskip("PySide6.QtWidgets", reason="PySide6 is not installed: pip install -r tests/requirements.txt")
 
-from tests.slicer_harness.qt_standin import python_qt
+from tests.slicer_harness.qt_standin import foreign_attributes, python_qt
 
 CLASSES = [
     "QVBoxLayout",
@@ -53,4 +53,12 @@ def test_qt_reads_its_properties_without_the_stand_in(name: str) -> None:
         each for i in range(meta.propertyCount()) if not (each := meta.property(i)).isEnumType()
     ]  # PySide may lack an enum's converter
     assert {each.name(): dict(reads) for each in properties if (reads := count_reads(widget, each.name()))} == {}
+    assert app is not None
+
+
+def test_a_property_with_a_slip_in_its_name_is_found() -> None:
+    app = QtWidgets.QApplication.instance() or QtWidgets.QApplication(["slicer", "-platform", "offscreen"])
+    label = python_qt(QtWidgets.QLabel)()
+    label.text, label.tooltip = "as Qt spells it", "not as Qt spells it"
+    assert foreign_attributes([label]) == ["QLabel.tooltip"]
     assert app is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -39,4 +40,7 @@ def test_the_module_introduces_itself() -> None:
     parent = SimpleNamespace(path=str(MODULE))
     PratoLabel(parent)
     assert parent.title == "PrATo Label"
+    sources = "".join(path.read_text(encoding="utf-8") for path in MODULE.parent.glob("PratoLabelLib/**/*.py"))
+    used = set(re.findall(r"slicer\.modules\.(\w+)", sources))  # which Slicer loads before, and keeps where they are depended on
+    assert "markups" in used and used <= {name.lower() for name in parent.dependencies}
     assert "2506.16369" in parent.acknowledgementText

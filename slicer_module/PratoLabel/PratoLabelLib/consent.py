@@ -6,6 +6,10 @@ from urllib.parse import urlsplit
 
 import slicer.util
 
+from PratoLabelLib.translation import translator
+
+_ = translator(__file__)
+
 
 def may_send_image(name: str, address: str) -> bool:
     """Ask whether the image ``name`` may be sent to the server at ``address`` (``http://host:port``).
@@ -14,10 +18,12 @@ def may_send_image(name: str, address: str) -> bool:
     """
     host = urlsplit(address).netloc
     return slicer.util.confirmOkCancelDisplay(
-        f"The image {name} will be sent to the server {host}, which stores it among its studies: whoever may use that server can see it. "
-        "It is sent without its DICOM header, under its name in the scene: make sure that the name does not identify the patient.\n\n"
-        "Send it?",
-        windowTitle="Send an image to a server",
+        _(
+            "The image {name} will be sent to the server {host}, which stores it among its studies: whoever may use that server can see "
+            "it. It is sent without its DICOM header, under its name in the scene: make sure that the name does not identify the "
+            "patient.\n\nSend it?"
+        ).format(name=name, host=host),
+        windowTitle=_("Send an image to a server"),
         # "/" would make groups of settings
         dontShowAgainSettingsKey=f"PratoLabel/DontConfirmSendingTo {host}",
     )

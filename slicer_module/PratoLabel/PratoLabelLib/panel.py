@@ -29,6 +29,9 @@ from PratoLabelLib.sections.study import StudySection
 from PratoLabelLib.sections.submit import SubmitSection
 from PratoLabelLib.sections.train import TrainSection
 from PratoLabelLib.sections.versions import VersionsSection
+from PratoLabelLib.translation import translator
+
+_ = translator(__file__)
 
 TICK_MS = 50
 #: The same while a reply is to come, and how long a tick then waits for it. Slicer's event loop holds the interpreter's lock: a transfer
@@ -214,16 +217,18 @@ class Panel(slicer.util.VTKObservationMixin):
     def _next_step(self) -> str:
         logic = self.logic
         if self.is_waiting:
-            return "Waiting for the server…"
+            return _("Waiting for the server…")
         if self._hint:
             return self._hint
         if logic.info is None:
-            return "Connect to a PrATo Label server to begin."
+            return _("Connect to a PrATo Label server to begin.")
         if logic.current_study is None:
-            return "Open a study: the next one, one of the list, or a volume of your own."
+            return _("Open a study: the next one, one of the list, or a volume of your own.")
         if logic.current_study.reply is None:
-            return f"{logic.current_study.study}: place a box around both ventricles, or segment without one."
-        return f"{logic.current_study.study}: correct the result where needed, then submit it."
+            step = _("{study}: place a box around both ventricles, or segment without one.")
+        else:
+            step = _("{study}: correct the result where needed, then submit it.")
+        return step.format(study=logic.current_study.study)
 
     # What the logic signals
 
@@ -238,11 +243,11 @@ class Panel(slicer.util.VTKObservationMixin):
         self.refresh()
 
     def _on_submitted(self, reply: dict[str, Any]) -> None:
-        stored = f"The label of {reply['image']} is stored."
+        stored = _("The label of {study} is stored.").format(study=reply["image"])
         if reply.get("conflict"):
             self._show_message(conflict=f"{stored} {reply['conflict']['message']}")
         else:
-            self._show_message(hint=f"{stored} Go on with the next study.")
+            self._show_message(hint=" ".join([stored, _("Go on with the next study.")]))
 
     def _show_message(self, error: str = "", hint: str = "", conflict: str = "") -> None:
         self._error, self._hint, self._conflict = error, hint, conflict

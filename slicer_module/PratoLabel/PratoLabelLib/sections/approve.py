@@ -9,6 +9,9 @@ import qt
 from PratoLabelLib.scene.phase_edits import name_phases
 from PratoLabelLib.sections import WARNING_STYLE, PanelServices, Section, show_text
 from PratoLabelLib.sections.server import ServerSection
+from PratoLabelLib.translation import translator
+
+_ = translator(__file__)
 
 
 class ApproveSection(Section):
@@ -33,7 +36,7 @@ class ApproveSection(Section):
         self._ui.approveSection.visible = bool(states)
         counts = Counter(known.state for known in states.values())
         told = ", ".join(f"{counts[state]} {state}" for state in ("final", "corrected", "proposed") if counts[state])
-        self._ui.approveSection.text = f"Review: {told}" if told else "Review"
+        self._ui.approveSection.text = _("Review: {states}").format(states=told) if told else _("Review")
         is_reviewable = any(known.state != "proposed" for known in states.values())
         for widget in (self._ui.approveButton, self._ui.sendBackButton, self._ui.sendBackEdit):
             widget.enabled = is_reviewable
@@ -45,7 +48,11 @@ class ApproveSection(Section):
         tree.clear()
         for phase, known in sorted(states.items()):
             item = qt.QTreeWidgetItem(tree)
-            more = f"approved by {known.approved_by}" if known.approved_by else f"sent back: {known.reason}" if known.reason else ""
+            more = ""
+            if known.approved_by:
+                more = _("approved by {name}").format(name=known.approved_by)
+            elif known.reason:
+                more = _("sent back: {reason}").format(reason=known.reason)
             for column, text in enumerate((str(phase), known.state, known.editor, more)):
                 item.setText(column, text)
             item.setToolTip(3, more)  # which is cut off where it is long
@@ -66,7 +73,7 @@ class ApproveSection(Section):
         if reason:
             self._decide(reason)
         else:
-            self._panel.say("Why is it sent back? Write the reason: its labeller reads it.", is_error=True)
+            self._panel.say(_("Why is it sent back? Write the reason: its labeller reads it."), is_error=True)
             self._ui.sendBackEdit.setFocus()
 
     def _decide(self, reason: str | None) -> None:
@@ -74,14 +81,18 @@ class ApproveSection(Section):
         items = [tree.topLevelItem(number) for number in range(tree.topLevelItemCount)]
         phases = [int(item.text(0)) for item in items if item.checkState(0) == qt.Qt.Checked]
         if not phases:
-            self._panel.say("No phase is ticked: tick those that you have reviewed.", is_error=True)
+            self._panel.say(_("No phase is ticked: tick those that you have reviewed."), is_error=True)
         elif not annotator:
-            self._panel.say("Who reviews this label? Enter your name under Server.", is_error=True)
+            self._panel.say(_("Who reviews this label? Enter your name under Server."), is_error=True)
         else:
             self._panel.request(lambda: self._logic.decide(phases, reason, annotator))
 
     def _on_decided(self, phases: list[int], is_approved: bool, warnings: list[str]) -> None:
-        decided = f"{name_phases(phases)} {'are' if len(phases) > 1 else 'is'} {'approved' if is_approved else 'sent back'}."
+        if is_approved:
+            sentence = _("{phases} are approved.") if len(phases) > 1 else _("{phases} is approved.")
+        else:
+            sentence = _("{phases} are sent back.") if len(phases) > 1 else _("{phases} is sent back.")
+        decided = sentence.format(phases=name_phases(phases))
         told = warnings if is_approved else []
         show_text(self._ui.decisionLabel, " ".join([decided, *told]), WARNING_STYLE if told else "")
         if not is_approved:

@@ -16,6 +16,9 @@ from PratoLabelLib.scene.slice_views import slice_axis
 from PratoLabelLib.scene.study_nodes import STUDY_ATTRIBUTE, find_node, is_of_study, mark_node
 from PratoLabelLib.sections import PanelServices, Section
 from PratoLabelLib.server.worker import Signal
+from PratoLabelLib.translation import translator
+
+_ = translator(__file__)
 
 #: How long the box must rest before a live update is requested.
 DEBOUNCE_MS = 400
@@ -217,7 +220,7 @@ class BoxSection(Section, slicer.util.VTKObservationMixin):
     def _on_placed(self) -> None:
         self.end_placing()
         if self._parameters.roi is not None and self._parameters.roi.GetNumberOfControlPoints() == 0:
-            self._panel.say("Both corners lie outside the image: place the box again, over the heart.", is_error=True)
+            self._panel.say(_("Both corners lie outside the image: place the box again, over the heart."), is_error=True)
         else:
             self._on_box_changed()
 
@@ -248,7 +251,9 @@ class BoxSection(Section, slicer.util.VTKObservationMixin):
         """The selected box of the open study; a new one where there is none."""
         parameters, study = self._parameters, self._logic.current_study
         if parameters.roi is None and study is not None:
-            roi = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", slicer.mrmlScene.GenerateUniqueName(f"{study.study} box"))
+            roi = slicer.mrmlScene.AddNewNodeByClass(
+                "vtkMRMLMarkupsROINode", slicer.mrmlScene.GenerateUniqueName(_("{study} box").format(study=study.study))
+            )
             mark_node(roi, study.study, study.server)
             style_box(roi)
             parameters.roi = roi

@@ -10,6 +10,9 @@ from PratoLabelLib.sections import PanelServices, Section, show_text
 from PratoLabelLib.sections.box import BoxSection
 from PratoLabelLib.sections.segment import SegmentSection
 from PratoLabelLib.sections.server import ServerSection
+from PratoLabelLib.translation import translator
+
+_ = translator(__file__)
 
 
 class CineSection(Section):
@@ -38,7 +41,7 @@ class CineSection(Section):
         """Show the controls of a cine where one is open."""
         study = self._logic.current_cine
         self._ui.cineFrame.visible = self._ui.curveButton.visible = study is not None
-        self._ui.runButton.text = "Segment" if study is None else "Segment this phase"
+        self._ui.runButton.text = _("Segment") if study is None else _("Segment this phase")
         self._show_progress()
         self._show_phase()
         self._show_submission()
@@ -50,7 +53,7 @@ class CineSection(Section):
     def segment_all(self, then_show_ed: bool = False) -> None:
         """Segment all phases in the box that is drawn, or else in the one that the server proposes."""
         self._shows_ed_next = then_show_ed
-        self._ui.cineProgress.format = "%v of %m phases"
+        self._ui.cineProgress.format = _("%v of %m phases")
         self._box.discard_proposal()
         self._segment.run_all_phases(self._box.selected_rois())
 
@@ -74,7 +77,7 @@ class CineSection(Section):
         slider.maximum, slider.value, play.checked = study.cine.count - 1, study.phase, study.cine.is_playing
         slider.blockSignals(blocked[0])
         play.blockSignals(blocked[1])
-        self._ui.phaseNowLabel.text = f"{study.cine.describe(study.phase)} ({study.cine.count} phases)"
+        self._ui.phaseNowLabel.text = _("{phase} ({count} phases)").format(phase=study.cine.describe(study.phase), count=study.cine.count)
 
     def _show_submission(self) -> None:
         study = self._logic.current_cine
@@ -86,13 +89,15 @@ class CineSection(Section):
             button.enabled = phase is not None
         phases = study.phases_to_submit()
         names = mark_ed_es(phases, (ed, es))
-        corrected = (
-            f"To be sent as corrected: phase{'s' if len(names) > 1 else ''} {', '.join(names)}." if names else "No phase is corrected."
-        )
+        corrected = _("To be sent as corrected: phases {phases}.") if len(names) > 1 else _("To be sent as corrected: phase {phases}.")
+        told = [corrected.format(phases=", ".join(names)) if names else _("No phase is corrected.")]
         there = {*phases, *study.unchanged_phases()}
         missing = [name for name, phase in (("ED", ed), ("ES", es)) if phase not in there]
-        look = f" View {' and '.join(missing)} to send {'them' if len(missing) > 1 else 'it'} as corrected, too." if missing else ""
-        show_text(self._ui.phasesLabel, corrected + look)
+        if len(missing) > 1:
+            told.append(_("View ED and ES to send them as corrected, too."))
+        elif missing:
+            told.append(_("View {phase} to send it as corrected, too.").format(phase=missing[0]))
+        show_text(self._ui.phasesLabel, " ".join(told))
 
     def _show_progress(self) -> None:
         progress, bar = self._logic.progress, self._ui.cineProgress
@@ -127,25 +132,31 @@ class CineSection(Section):
             return
         names, known = ("ED", "ES"), study.ed_es()
         if known[1 - which] is None:  # nothing is segmented that would tell
-            self._panel.say(f"{names[which]} is phase {known[which]}. Mark {names[1 - which]}, too: the server keeps both or neither.")
+            sentence = _("{this} is phase {phase}. Mark {other}, too: the server keeps both or neither.")
+            self._panel.say(sentence.format(this=names[which], phase=known[which], other=names[1 - which]))
         else:
-            self._panel.say(f"ED is phase {known[0]}, and ES is phase {known[1]}.")
+            self._panel.say(_("ED is phase {ed}, and ES is phase {es}.").format(ed=known[0], es=known[1]))
 
     def _on_kept(self, phases: list[int]) -> None:
-        kept = f"{name_phases(phases)} stay{'' if len(phases) > 1 else 's'} as corrected."
-        show_text(self._ui.keptLabel, kept if phases else "")
+        kept = _("{phases} stay as corrected.") if len(phases) > 1 else _("{phases} stays as corrected.")
+        show_text(self._ui.keptLabel, kept.format(phases=name_phases(phases)) if phases else "")
         if self._shows_ed_next:
             self._shows_ed_next = False
             self._go(0)
 
     def _on_propagate(self) -> None:
-        self._ui.cineProgress.format = "%v of %m steps"
+        self._ui.cineProgress.format = _("%v of %m steps")
         self._box.discard_proposal()
         self._segment.propagate(self._box.selected_rois())
 
     def _on_followed(self, phases: list[int], keys: list[int]) -> None:
-        what = f"{name_phases(phases)} follow{'' if len(phases) > 1 else 's'} {name_phases(keys).lower()}: check the cine, then submit."
-        show_text(self._ui.keptLabel, what if phases else f"No phase follows {name_phases(keys).lower()}: all others are drawn.")
+        what = _("No phase follows {keys}: all others are drawn.")
+        if len(phases) > 1:
+            what = _("{phases} follow {keys}: check the cine, then submit.")
+        elif phases:
+            what = _("{phases} follows {keys}: check the cine, then submit.")
+        named = name_phases(phases) if phases else ""
+        show_text(self._ui.keptLabel, what.format(phases=named, keys=name_phases(keys).lower()))
 
     def _on_curve(self) -> None:
         study = self._logic.current_cine
@@ -154,4 +165,4 @@ class CineSection(Section):
         chart, layout = show_curve(study), slicer.app.layoutManager()
         if layout is not None:  # there is none without a main window
             slicer.modules.plots.logic().ShowChartInLayout(chart)
-        self._panel.say(f"The volumes of {study.study} are plotted in {chart.GetName()}.")
+        self._panel.say(_("The volumes of {study} are plotted in {chart}.").format(study=study.study, chart=chart.GetName()))

@@ -14,9 +14,12 @@ from PratoLabelLib.sections import PanelServices, Section, show_text
 from PratoLabelLib.sections.box import BoxSection
 from PratoLabelLib.sections.correct import CorrectSection
 from PratoLabelLib.sections.shortcuts import Shortcuts
+from PratoLabelLib.translation import translator
+
+_ = translator(__file__)
 
 #: Said of a server that would take a click for a point round which it is to draw a box.
-_TOO_OLD = "This server is too old for clicks: update PrATo Label there, and connect again. Painting is as before."
+_TOO_OLD = _("This server is too old for clicks: update PrATo Label there, and connect again. Painting is as before.")
 
 
 class ClicksSection(Section, slicer.util.VTKObservationMixin):
@@ -160,4 +163,4 @@ def _describe(structures: list[str]) -> str:
     if not structures:
         return ""
     counts = ", ".join(f"{count} {name}" for name, count in Counter(structures).items())
-    return f"Clicked: {counts}. Esc, then drag a point or delete it, and the segments follow."
+    return _("Clicked: {counts}. Esc, then drag a point or delete it, and the segments follow.").format(counts=counts)

@@ -15,6 +15,9 @@ from PratoLabelLib.scene.study_nodes import is_of_study
 from PratoLabelLib.sections import PanelServices, Section, show_text
 from PratoLabelLib.sections.box import BoxSection
 from PratoLabelLib.studies.cine_study import CineStudy
+from PratoLabelLib.translation import translator
+
+_ = translator(__file__)
 
 
 class KeysSection(Section):
@@ -123,5 +126,5 @@ def _describe(keys: Mapping[int, list[int]], ed_es: tuple[int | None, int | None
         return ""
     names = mark_ed_es(keys, ed_es)
     if len(names) == 1:
-        return f"Box keyed in phase {names[0]}: go to another phase and move it there."
-    return f"Box keyed in phases {', '.join(names)}; in between it is interpolated."
+        return _("Box keyed in phase {phase}: go to another phase and move it there.").format(phase=names[0])
+    return _("Box keyed in phases {phases}; in between it is interpolated.").format(phases=", ".join(names))

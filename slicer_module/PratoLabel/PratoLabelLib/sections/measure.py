@@ -13,11 +13,14 @@ from PratoLabelLib.scene.slice_views import jump_to_slice
 from PratoLabelLib.sections import PanelServices, Section
 from PratoLabelLib.sections.cine import CineSection
 from PratoLabelLib.sections.server import ServerSection
+from PratoLabelLib.translation import translator
+
+_ = translator(__file__)
 
 #: How long the segments must rest before they are measured.
 DEBOUNCE_MS = 250
 #: The entry of the boxes ED and ES that lets the volumes tell.
-AUTOMATIC = "by its volume"
+AUTOMATIC = _("by its volume")
 
 
 class MeasureSection(Section):
@@ -106,28 +109,29 @@ class MeasureSection(Section):
     def _on_table_node(self) -> None:
         if self._report is not None:
             node = add_table_node(self._report)
-            self._panel.say(f"The table {node.GetName()} is in the scene: see the module Tables.")
+            self._panel.say(_("The table {table} is in the scene: see the module Tables.").format(table=node.GetName()))
 
     def _on_csv(self) -> None:
         report = self._report  # as it is: another study may be opened behind the dialog
         if report is None:
             return
         name = f"{report.patient}.csv"
-        path = qt.QFileDialog.getSaveFileName(self._ui.csvButton.window(), "Save the table", name, "CSV (*.csv)")
+        path = qt.QFileDialog.getSaveFileName(self._ui.csvButton.window(), _("Save the table"), name, "CSV (*.csv)")
         if not path:
             return
         try:
             with open(path, "w", encoding="utf-8", newline="") as file:
                 file.write(to_csv(report))
         except OSError as error:
-            self._panel.say(f"{path} cannot be written ({error.strerror}): choose another folder.", is_error=True)
+            sentence = _("{path} cannot be written ({reason}): choose another folder.")
+            self._panel.say(sentence.format(path=path, reason=error.strerror), is_error=True)
         else:
-            self._panel.say(f"The table is saved as {path}.")
+            self._panel.say(_("The table is saved as {path}.").format(path=path))
 
 
 def _describe_phases(report: CardiacReport | None) -> str:
     if report is None:
-        return "Open and segment a study to see its volumes."
+        return _("Open and segment a study to see its volumes.")
     if not report.ed:
-        return f"EDV, ESV, SV and EF need labels of two phases of {report.patient}."
-    return f"{report.patient}: end diastole is {report.ed}, end systole {report.es}."
+        return _("EDV, ESV, SV and EF need labels of two phases of {patient}.").format(patient=report.patient)
+    return _("{patient}: end diastole is {ed}, end systole {es}.").format(patient=report.patient, ed=report.ed, es=report.es)

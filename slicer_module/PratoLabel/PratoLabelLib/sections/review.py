@@ -7,8 +7,11 @@ import time
 from PratoLabelLib.sections import WARNING_STYLE, PanelServices, Section, show_text
 from PratoLabelLib.sections.server import ServerSection
 from PratoLabelLib.sections.study import StudySection
+from PratoLabelLib.translation import translator
 
-REASONS = ("not the heart", "poor image quality", "slices missing", "not sure: somebody else should")
+_ = translator(__file__)
+
+REASONS = (_("not the heart"), _("poor image quality"), _("slices missing"), _("not sure: somebody else should"))
 
 
 class ReviewSection(Section):
@@ -21,7 +24,7 @@ class ReviewSection(Section):
             self._ui.reasonBox.addItem(reason)
         self._ui.reasonBox.setCurrentIndex(-1)
         self._ui.reasonBox.setEditText("")
-        self._ui.reasonBox.lineEdit().setPlaceholderText("reason to skip or reject it")
+        self._ui.reasonBox.lineEdit().setPlaceholderText(_("reason to skip or reject it"))
         self._ui.skipButton.connect("clicked()", lambda: self._on_review("skipped"))
         self._ui.rejectButton.connect("clicked()", lambda: self._on_review("rejected"))
         self._logic.reviewed.connect(self._on_reviewed)
@@ -37,7 +40,10 @@ class ReviewSection(Section):
         if study is None:
             return
         if not reason:
-            self._panel.say(f"Why is {study.study} {state}? Pick a reason, or write one.", is_error=True)
+            asked = _("Why is {study} skipped? Pick a reason, or write one.")
+            if state == "rejected":
+                asked = _("Why is {study} rejected? Pick a reason, or write one.")
+            self._panel.say(asked.format(study=study.study), is_error=True)
             self._ui.reasonBox.setFocus()
         elif self._study.may_leave():
             self._panel.request(lambda: self._logic.review_open_study(state, reason, self._server.annotator))
@@ -64,7 +70,8 @@ class DraftSection(Section):
         self._ui.draftFrame.visible = offer is not None
         if offer is not None:
             when = time.strftime("%Y-%m-%d %H:%M", time.localtime(offer.saved))
-            show_text(self._ui.draftLabel, f"{offer.study} has edits of {when} that were never sent.", WARNING_STYLE)
+            sentence = _("{study} has edits of {time} that were never sent.")
+            show_text(self._ui.draftLabel, sentence.format(study=offer.study, time=when), WARNING_STYLE)
 
     def _on_recover(self) -> None:
         if self._logic.autosave is not None:

@@ -12,35 +12,38 @@ from PratoLabelLib.scene.phase_edits import name_phases
 from PratoLabelLib.sections import WARNING_STYLE, PanelServices, Section, show_text
 from PratoLabelLib.sections.box import BoxSection
 from PratoLabelLib.sections.keys import KeysSection
+from PratoLabelLib.translation import translator
+
+_ = translator(__file__)
 
 #: The contract's warnings, for the labeller.
 WARNINGS = {
-    "box_cut_by_target": "The heart extends beyond the box: draw it larger.",
-    "box_far_larger_than_target": "The box is far larger than the heart: draw it tighter.",
-    "box_misses_target": "There is hardly any heart in the box: draw it elsewhere.",
-    "whole_image": "No heart was found, so the whole image was segmented: draw a box.",
-    "mask_is_empty": "Nothing was found: draw a box around the heart.",
-    "structure_is_missing": "One of the three structures was not found: check the image and the mask.",
-    "lv_cavity_is_open": "The myocardium does not enclose the LV cavity: check the mask, starting at the base.",
-    "orientation_unknown": "The image's file gives no orientation: left and right may be swapped.",
-    "orientation_from_qform": "The image's sform cannot be used: orientation and voxel size are those of its qform.",
-    "voxel_size_uncertain": "The image's file gives more than one voxel size: volumes may be wrong.",
-    "voxel_size_unknown": "The image's file does not say how thick its slice is: volumes are those of a slice of 1 mm.",
-    "unit_ignored": "The image's file names a unit of length that cannot be right: its values are taken as millimetres.",
-    "voxels_not_finite": "Some voxels are not finite numbers: they are taken as the darkest.",
-    "intensity_outliers": "A fill value or an artefact far outside the other grey values was left out of their range.",
-    "intensity_range_wide": "A few voxels are far brighter than all others: check the mask.",
-    "image_is_constant": "All voxels of the image have the same grey value.",
-    "phase_times_unknown": "The cine's file gives no times: its phases are taken as one heartbeat, in order.",
+    "box_cut_by_target": _("The heart extends beyond the box: draw it larger."),
+    "box_far_larger_than_target": _("The box is far larger than the heart: draw it tighter."),
+    "box_misses_target": _("There is hardly any heart in the box: draw it elsewhere."),
+    "whole_image": _("No heart was found, so the whole image was segmented: draw a box."),
+    "mask_is_empty": _("Nothing was found: draw a box around the heart."),
+    "structure_is_missing": _("One of the three structures was not found: check the image and the mask."),
+    "lv_cavity_is_open": _("The myocardium does not enclose the LV cavity: check the mask, starting at the base."),
+    "orientation_unknown": _("The image's file gives no orientation: left and right may be swapped."),
+    "orientation_from_qform": _("The image's sform cannot be used: orientation and voxel size are those of its qform."),
+    "voxel_size_uncertain": _("The image's file gives more than one voxel size: volumes may be wrong."),
+    "voxel_size_unknown": _("The image's file does not say how thick its slice is: volumes are those of a slice of 1 mm."),
+    "unit_ignored": _("The image's file names a unit of length that cannot be right: its values are taken as millimetres."),
+    "voxels_not_finite": _("Some voxels are not finite numbers: they are taken as the darkest."),
+    "intensity_outliers": _("A fill value or an artefact far outside the other grey values was left out of their range."),
+    "intensity_range_wide": _("A few voxels are far brighter than all others: check the mask."),
+    "image_is_constant": _("All voxels of the image have the same grey value."),
+    "phase_times_unknown": _("The cine's file gives no times: its phases are taken as one heartbeat, in order."),
 }
-NO_HEART = "No heart was found: place a box around both ventricles."
+NO_HEART = _("No heart was found: place a box around both ventricles.")
 BOX_SOURCES = {
-    "roi": "your box",
-    "points": "box around your points",
-    "proposed": "proposed box",
-    "whole_image": "whole image",
+    "roi": _("your box"),
+    "points": _("box around your points"),
+    "proposed": _("proposed box"),
+    "whole_image": _("whole image"),
 }
-PRUNING = {"default": "as the model was trained", "off": "off: keep every token"}
+PRUNING = {"default": _("as the model was trained"), "off": _("off: keep every token")}
 
 
 class SegmentSection(Section):
@@ -87,11 +90,13 @@ class SegmentSection(Section):
         info = self._logic.info
         self._model.set_entries([(model.name, model.name) for model in info.models] if info else [])
         model = self._logic.find_model(self.model)
-        self._prune.set_entries([(ratio, PRUNING.get(ratio, f"{ratio} % at each stage")) for ratio in model.prune] if model else [])
+        self._prune.set_entries(
+            [(ratio, PRUNING.get(ratio, _("{share} % at each stage").format(share=ratio))) for ratio in model.prune] if model else []
+        )
         self._ui.runButton.enabled = self._ui.fitButton.enabled = self.is_ready
         self._ui.cancelButton.enabled = self._panel.is_waiting
         cost = self._logic.expected_cost(self.model, self._prune.value, self._box.selected_rois()) if self.is_ready else None
-        show_text(self._ui.costLabel, f"≈ {cost.gflops:.1f} GFLOP, {cost.ms:.0f} ms" if cost else "")
+        show_text(self._ui.costLabel, _("≈ {gflops:.1f} GFLOP, {ms:.0f} ms").format(gflops=cost.gflops, ms=cost.ms) if cost else "")
         study = self._logic.current_study
         self._show_reply(study.reply if study else None)
 
@@ -118,7 +123,8 @@ class SegmentSection(Section):
 def describe_reply(reply: Mapping[str, Any]) -> str:
     """What a labeller wants to know of a prediction: how long it took, and where it looked."""
     seconds = reply["latency_ms"]["total"] / 1000
-    return f"{seconds:.1f} s, {BOX_SOURCES.get(reply['box_source'], reply['box_source'])}"
+    source = BOX_SOURCES.get(reply["box_source"], reply["box_source"])
+    return _("{seconds:.1f} s, {source}").format(seconds=seconds, source=source)
 
 
 def describe_warnings(reply: Mapping[str, Any]) -> list[str]:
@@ -134,5 +140,6 @@ def describe_warnings(reply: Mapping[str, Any]) -> list[str]:
 def describe_details(reply: Mapping[str, Any]) -> str:
     """The rest of the reply's JSON part in one line."""
     kept = list(reply["kept_fraction"].values())
-    tokens = f"{kept[-1]:.0%} of the tokens kept" if kept else "every token kept"
-    return f"{tokens}, {reply['gflops']:.1f} of {reply['gflops_dense']:.1f} GFLOP, version {reply['model_version']}"
+    tokens = _("{share:.0%} of the tokens kept").format(share=kept[-1]) if kept else _("every token kept")
+    sentence = _("{tokens}, {gflops:.1f} of {dense:.1f} GFLOP, version {version}")
+    return sentence.format(tokens=tokens, gflops=reply["gflops"], dense=reply["gflops_dense"], version=reply["model_version"])

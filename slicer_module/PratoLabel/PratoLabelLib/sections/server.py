@@ -7,6 +7,9 @@ import slicer.util
 
 from PratoLabelLib.sections import PanelServices, Section
 from PratoLabelLib.server.responses import ModelInfo, ServerInfo
+from PratoLabelLib.translation import translator
+
+_ = translator(__file__)
 
 ADDRESS_SETTING = "PratoLabel/address"
 ANNOTATOR_SETTING = "PratoLabel/annotator"
@@ -44,8 +47,8 @@ class ServerSection(Section):
     def refresh(self) -> None:
         """Show the server that is connected."""
         info = self._logic.info
-        self._ui.serverLabel.text = _describe_server(info) if info else "Not connected."
-        self._ui.serverSection.text = f"Server: {info.name}" if info else "Server"
+        self._ui.serverLabel.text = _describe_server(info) if info else _("Not connected.")
+        self._ui.serverSection.text = _("Server: {name}").format(name=info.name) if info else _("Server")
 
     def _on_test(self) -> None:
         self._connect(self._ui.addressEdit.text.strip() or self._ui.addressEdit.placeholderText)
@@ -67,9 +70,10 @@ class ServerSection(Section):
 
 
 def _describe_server(info: ServerInfo) -> str:
-    models = ", ".join(_describe_model(model) for model in info.models) or "none: the server has no model files"
-    return f"{info.name} {info.version}, round trip {info.round_trip_ms:.0f} ms\nModels: {models}"
+    models = ", ".join(_describe_model(model) for model in info.models) or _("none: the server has no model files")
+    sentence = _("{name} {version}, round trip {time:.0f} ms\nModels: {models}")
+    return sentence.format(name=info.name, version=info.version, time=info.round_trip_ms, models=models)
 
 
 def _describe_model(model: ModelInfo) -> str:
-    return model.name if model.interactive else f"{model.name} (needs no box)"
+    return model.name if model.interactive else _("{model} (needs no box)").format(model=model.name)

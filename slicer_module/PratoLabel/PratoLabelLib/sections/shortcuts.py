@@ -35,8 +35,7 @@ class Shortcuts:
         """The keys are Slicer's again."""
         for shortcut in self.installed:
             shortcut.enabled = False
-            shortcut.setParent(None)
-            shortcut.deleteLater()
+            shortcut.deleteLater()  # by its parent's event loop: without a parent, PythonQt deletes it here, even where it is being pressed
         self.installed = []
 
 

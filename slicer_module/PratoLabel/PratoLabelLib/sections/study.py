@@ -13,8 +13,11 @@ from PratoLabelLib.sections.segment import SegmentSection
 from PratoLabelLib.server.responses import Study
 from PratoLabelLib.server.worker import Signal
 from PratoLabelLib.studies.cine_study import CineStudy
+from PratoLabelLib.translation import translator
 
-EDITED = "edited, not sent"
+_ = translator(__file__)
+
+EDITED = _("edited, not sent")
 
 
 class StudySection(Section):
@@ -56,7 +59,9 @@ class StudySection(Section):
         self._ui.nextButton.enabled = bool(self._strategy.value)
         self._ui.refreshButton.enabled = info is not None
         labelled = sum(study.labelled for study in studies)
-        self._ui.studiesLabel.text = f"{labelled} of {len(studies)} labelled" if studies else "No studies yet."
+        self._ui.studiesLabel.text = (
+            _("{labelled} of {count} labelled").format(labelled=labelled, count=len(studies)) if studies else _("No studies yet.")
+        )
         self._fill_tree()
         self._refresh_buttons()
 
@@ -76,12 +81,13 @@ class StudySection(Section):
         study, waiting = self._logic.current_study, self._logic.clicks_waiting
         if study is None or not (waiting or study.has_unsent_edits):
             return True
-        question = ""
+        told = []
         if study.has_unsent_edits:
-            question = f"{study.study} has edits that were not sent. They are kept on this computer, and shown when you open it again."
+            told.append(_("{study} has edits that were not sent. They are kept on this computer, and shown when you open it again."))
         if waiting:
-            question = f"{question}\n\nClicks in {study.study} are still waiting for the server, and would not be applied.".strip()
-        may_leave = bool(slicer.util.confirmYesNoDisplay(f"{question}\n\nLeave it without submitting?", "PrATo Label"))
+            told.append(_("Clicks in {study} are still waiting for the server, and would not be applied."))
+        question = "\n\n".join([*(sentence.format(study=study.study) for sentence in told), _("Leave it without submitting?")])
+        may_leave = bool(slicer.util.confirmYesNoDisplay(question, "PrATo Label"))
         return may_leave and self._logic.current_study is study  # else another one was opened behind the question
 
     def _refresh_buttons(self) -> None:

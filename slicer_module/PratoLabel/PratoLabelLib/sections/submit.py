@@ -11,6 +11,9 @@ from PratoLabelLib.sections import WARNING_STYLE, PanelServices, Section, show_t
 from PratoLabelLib.sections.server import ServerSection
 from PratoLabelLib.sections.study import StudySection
 from PratoLabelLib.studies.cine_study import CineStudy
+from PratoLabelLib.translation import translator
+
+_ = translator(__file__)
 
 
 class SubmitSection(Section):
@@ -38,7 +41,7 @@ class SubmitSection(Section):
         if study is None:
             return
         problems = self._logic.find_problems()
-        if problems and not slicer.util.confirmOkCancelDisplay("\n".join([*problems, "", "Submit anyway?"]), "PrATo Label"):
+        if problems and not slicer.util.confirmOkCancelDisplay("\n".join([*problems, "", _("Submit anyway?")]), "PrATo Label"):
             return
         if self._logic.current_study is not study:  # another one was opened behind the question
             return
@@ -56,16 +59,17 @@ class SubmitSection(Section):
     def _on_submitted(self, reply: dict[str, Any]) -> None:
         wants_next, self._wants_next = self._wants_next, False
         counts, warnings = ", ".join(f"{name} {count}" for name, count in reply["voxels"].items()), reply.get("warnings", [])
-        text = " ".join([f"{reply['image']}: {counts} voxels.", *warnings])
+        text = " ".join([_("{study}: {counts} voxels.").format(study=reply["image"], counts=counts), *warnings])
         conflict, study = reply.get("conflict"), self._logic.current_study
         study = study if study is not None and study.study == reply["image"] else None
         stale = study.stale if isinstance(study, CineStudy) else []
         if conflict:
             show_text(self._ui.submitLabel, f"{text} {conflict['message']}", WARNING_STYLE)
         elif study is not None and (study.has_unsent_edits or self._logic.clicks_waiting):
-            show_text(self._ui.submitLabel, f"{text} Your edits since then are not sent yet: submit again.", WARNING_STYLE)
+            show_text(self._ui.submitLabel, " ".join([text, _("Your edits since then are not sent yet: submit again.")]), WARNING_STYLE)
         elif stale:
-            newer = f"{name_phases(stale)} of the label came from somebody else meanwhile: show version {reply['version']} to see that."
+            newer = _("{phases} of the label came from somebody else meanwhile: show version {version} to see that.")
+            newer = newer.format(phases=name_phases(stale), version=reply["version"])
             show_text(self._ui.submitLabel, f"{text} {newer}", WARNING_STYLE)
         else:
             show_text(self._ui.submitLabel, text, WARNING_STYLE if warnings else "")

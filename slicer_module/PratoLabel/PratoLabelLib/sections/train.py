@@ -8,6 +8,9 @@ from typing import Any
 from PratoLabelLib.parameters import ParameterComboBox
 from PratoLabelLib.sections import PanelServices, Section, show_text
 from PratoLabelLib.server.responses import TrainingState
+from PratoLabelLib.translation import translator
+
+_ = translator(__file__)
 
 
 class TrainSection(Section):
@@ -44,16 +47,17 @@ class TrainSection(Section):
 def _describe_progress(state: TrainingState) -> str:
     if not state.steps:
         return state.message
-    dice = "" if state.dice is None else f", Dice {state.dice:.3f}"
-    return f"epoch {state.epoch} of {state.epochs}{dice}"
+    if state.dice is None:
+        return _("epoch {epoch} of {epochs}").format(epoch=state.epoch, epochs=state.epochs)
+    return _("epoch {epoch} of {epochs}, Dice {dice:.3f}").format(epoch=state.epoch, epochs=state.epochs, dice=state.dice)
 
 
 def _describe_dice(result: Mapping[str, Any]) -> str:
-    return f"{result['dice_before']:.3f} → {result['dice_after']:.3f}" if result else "not trained yet"
+    return f"{result['dice_before']:.3f} → {result['dice_after']:.3f}" if result else _("not trained yet")
 
 
 def _describe_version(result: Mapping[str, Any]) -> str:
     if not result:
-        return "not trained yet"
+        return _("not trained yet")
     before, after = result["model_version_before"], result["model_version_after"]
-    return f"{before} → {after}" if result["published"] else f"{before} stays: the new one was not as good"
+    return f"{before} → {after}" if result["published"] else _("{version} stays: the new one was not as good").format(version=before)

@@ -10,6 +10,9 @@ import qt
 from PratoLabelLib.sections import PanelServices, Section
 from PratoLabelLib.sections.server import ServerSection
 from PratoLabelLib.sections.study import StudySection
+from PratoLabelLib.translation import translator
+
+_ = translator(__file__)
 
 
 class VersionsSection(Section):
@@ -63,7 +66,8 @@ class VersionsSection(Section):
             return
 
         def on_restored(reply: dict[str, Any]) -> None:
-            self._panel.say(f"Version {version} of {study.study} is the current label again, as version {reply['version']}.")
+            sentence = _("Version {version} of {study} is the current label again, as version {new}.")
+            self._panel.say(sentence.format(version=version, study=study.study, new=reply["version"]))
             self._logic.refresh_studies()
 
         annotator = self._server.annotator
