@@ -25,6 +25,7 @@ from scripts.common.provenance import origin
 from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import replace_rows
 from scripts.common.tables import print_table
+from scripts.common.wording import counted
 
 
 @refuses_in_one_sentence
@@ -87,7 +88,7 @@ def _rounded(value: Any) -> Any:
 
 
 def _show(about: dict[str, Any], found: dict[str, Any]) -> None:
-    where = f"{about['box']} box, {found['cases']} studies of {found['patients']} patients"
+    where = f"{about['box']} box, {counted(found['cases'], 'study', 'studies')} of {counted(found['patients'], 'patient')}"
     table = Table(title=f"{about['model']} {about['model_version']}, {where}")
     for column in ("structure", "DSC", "IoU", "HD95 (mm)"):
         table.add_column(column)

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from prato.exchange.acdc import LABELS, import_acdc
 from prato.exchange.acdc_folder import AcdcError
 from scripts.common.refusals import refuse_target
+from scripts.common.wording import counted, studies_of
 
 
 class FrameChoice(str, Enum):
@@ -41,8 +42,8 @@ def main(
     except OSError as error:
         raise refuse_target(target, error) from None
     typer.echo(
-        f"{summary.studies} studies of {summary.patients} patients are in {target}: "
-        f"{summary.written} files written, {summary.unchanged} were there already."
+        f"{studies_of(summary.studies, summary.patients)} in {target}: "
+        f"{counted(summary.written, 'file')} written, {summary.unchanged} there already."
     )
     if frames is FrameChoice.CINE and summary.studies > summary.patients:
         typer.echo("Patients without a cine have their two labelled frames instead.")

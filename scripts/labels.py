@@ -173,7 +173,9 @@ def import_masks(
     def named(path: Path) -> str:  # files of several patients may have one name
         return printed(str(path.relative_to(masks)))
 
-    dicom = find_dicom_masks(tqdm(found.dicom, unit="file", mininterval=1.0), studies, images, found.files, renamed)
+    dicom = find_dicom_masks(
+        tqdm(found.dicom, unit="file", mininterval=1.0, disable=not found.dicom), studies, images, found.files, renamed
+    )
     left_out = [*found.strangers.items(), *dicom.left_out]
     stores: list[tuple[tuple[Path, ...], Callable[..., dict[int, State]]]] = [
         ((path,), partial(import_mask, images[owner.study], owner, path, values, renamed=renamed)) for owner, path in found.files.items()

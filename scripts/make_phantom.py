@@ -11,6 +11,7 @@ from tqdm import tqdm
 from prato.data.nifti_head import MAX_PHASES
 from prato.phantom.beat import MIN_PHASES, make_beats
 from prato.phantom.frames import make_phantoms
+from scripts.common.wording import studies_of
 
 #: As many as a scanner's protocol usually asks for.
 _PHASES = 30
@@ -25,7 +26,7 @@ def main(
     ] = False,
     phases: Annotated[int | None, typer.Option(min=MIN_PHASES, max=MAX_PHASES, help=f"Phases of each cine, {_PHASES} by default.")] = None,
 ) -> None:
-    """Write phantom patients to DST: end-diastole and end-systole as two studies each, or with --cine all phases as one."""
+    """Write phantom patients to DST: each as two studies, end-diastole and end-systole, or with --cine as one, the whole beat."""
     if phases is not None and not cine:
         typer.echo("--phases is the number of phases of a cine: give --cine, too, or leave --phases out.", err=True)
         raise typer.Exit(2)
@@ -39,7 +40,7 @@ def main(
     except OSError as error:
         typer.echo(f"{target} cannot be written to ({error.strerror}): choose another folder.", err=True)
         raise typer.Exit(2) from None
-    typer.echo(f"{len(manifest.studies)} studies of {patients} patients are in {target}.")
+    typer.echo(f"{studies_of(len(manifest.studies), patients)} in {target}.")
 
 
 def _progress(numbers: range) -> tqdm[int]:

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from prato.exchange.cases import FolderError
 from prato.exchange.importing import Summary
 from scripts.common.refusals import refuse_target
+from scripts.common.wording import counted, studies_of
 
 T = TypeVar("T")
 
@@ -42,7 +43,7 @@ def refusals(target: Path) -> Iterator[None]:
 def show_import(summary: Summary, target: Path) -> None:
     """What an import did."""
     labels = f"{summary.labels} of them with a label" if summary.labels else "none of them with a label"
-    typer.echo(f"{summary.studies} studies of {len(summary.patients)} patients are in {target}, {labels}: {summary.written} files are new.")
+    typer.echo(f"{studies_of(summary.studies, len(summary.patients))} in {target}, {labels}: {counted(summary.written, 'new file')}.")
     for warning in summary.warnings:
         typer.echo(f"Warning: {warning}", err=True)
     if summary.kept_labels:
@@ -52,7 +53,8 @@ def show_import(summary: Summary, target: Path) -> None:
 
 def show_export(written: Sequence[str], left_out: Mapping[str, str], target: Path) -> None:
     """What an export did; exit code 1 where labels were left out."""
-    typer.echo(f"{len(written)} final labels are in {target}, with their images.")
+    labels = counted(len(written), "final label")
+    typer.echo(f"{labels} {'is' if len(written) == 1 else 'are'} in {target}, with the image of each.")
     for study, reason in sorted(left_out.items()):
         typer.echo(f"{study} is left out: {reason}", err=True)
     if left_out:

@@ -1,4 +1,4 @@
-"""What docs/method.md says of the method before any training, counted and measured: scores, thresholds, operations and decoding."""
+"""What the pages on the method say of it before any training, counted and measured: scores, thresholds, operations and decoding."""
 
 from __future__ import annotations
 

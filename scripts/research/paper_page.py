@@ -54,7 +54,7 @@ _BEYOND = "Claims that go beyond the paper's:\n"
 
 def write(results: Path, out: Path, tables: Path = PAPER_TABLES, slices: Path = SLICES) -> None:
     """The pages ``out``/results/paper.md, with its figures in ``out``/images/paper, and paper_tables.md; and the marked parts of
-    ``out``/method.md and ``out``/measured/method.md if they are there.
+    ``out``/method.md, reading_the_paper.md and measured/method.md if they are there.
 
     Args:
         results: the folder of runs.csv and cases.csv. out: the folder of the documents.
@@ -79,7 +79,7 @@ def write(results: Path, out: Path, tables: Path = PAPER_TABLES, slices: Path = 
     page += [RULE, overview(claims), *([_READINGS, overview(goals)] if goals else []), "## Figures\n", figures, _made(outcomes)]
     _write_page(out / "results" / "paper.md", page)
     _write_page(out / "results" / "paper_tables.md", _tables_page(found, claims, goals, results / "recipe.csv"))
-    pages = [out / "method.md", out / "measured" / "method.md"]
+    pages = [out / "method.md", out / "reading_the_paper.md", out / "measured" / "method.md"]
     if all(page.exists() for page in pages):
         fill_method(pages, out / "results", found)
 

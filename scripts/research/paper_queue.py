@@ -71,7 +71,7 @@ def write(out: Annotated[Path, typer.Option(help="Queue file.")] = QUEUE) -> Non
     about = json.dumps({"depth": 1, "edge": 256, "rate": 0.001, "promptings": ["tight"]})
     make_folder(out.parent)
     out.write_text('{"defaults": ' + about + ',\n "entries": [\n  ' + ",\n  ".join(lines) + "\n]}\n", encoding="utf-8")
-    typer.echo(f"{len(lines)} trainings")
+    typer.echo(f"{len(lines)} trainings are in {out}.")
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""The picture, the tables and the verdicts of docs/simulation.md, from what simulate_loop.py and score_study.py measured."""
+"""The picture, the tables and the verdicts of the pages on the simulated loop, from what simulate_loop.py and score_study.py measured."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def main() -> None:
     _plot(all_runs, budget)
     parts = [_table(all_runs), _verdicts(all_runs), _making(rounds, budget)]
     blocks = {"simulation": "\n".join(parts), "scores": _scores(read_rows(RESULTS / "scores.csv"))}
-    fill_page(DOCS / "simulation.md", {**blocks, "clicks": _clicks(read_rows(RESULTS / "loop_clicks.csv"))})
+    fill_page(DOCS / "measured" / "simulation.md", {**blocks, "clicks": _clicks(read_rows(RESULTS / "loop_clicks.csv"))})
 
 
 def _name(run: Run) -> str:

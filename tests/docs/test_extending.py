@@ -1,4 +1,4 @@
-"""What docs/extending.md shows is one new file each: found by its name, trained two steps, served over HTTP."""
+"""What the two pages on extending show is one new file each: found by its name, trained two steps, served over HTTP."""
 
 from __future__ import annotations
 
@@ -19,14 +19,18 @@ import torch
 from PIL import Image
 
 import lib.activelearning
+import prato.exchange
 import prato.models
 import prato.prompts
 import scripts.research.baselines
 import scripts.research.datasets
 from lib.activelearning import registry as strategies
 from prato.data.cases import load_training_case
-from prato.data.nifti import Volume
+from prato.data.nifti import Volume, read_volume
 from prato.data.studies.folder import find_labelled_studies
+from prato.exchange import layouts
+from prato.exchange.final_labels import FinalLabels
+from prato.exchange.importing import import_cases
 from prato.inference.image_stack import ImageStack
 from prato.inference.predictor import Predictor
 from prato.inference.request import InferenceRequest, RequestError
@@ -49,15 +53,16 @@ from tests.scripts.research.small import small_unetr
 from tests.waiting import HANG_S
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
-#: The page's files, by where they belong.
-EXAMPLES = {shown[0]: shown[1] for shown in re.findall(r"^```python\n# (\S+\.py)\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL)}
-NETWORK, PROMPT, BASELINE, DATASET, STRATEGY = (
+PAGES = "".join((ROOT / "docs" / page).read_text(encoding="utf-8") for page in ("extending.md", "extending_experiments.md"))
+#: The pages' files, by where they belong.
+EXAMPLES = {shown[0]: shown[1] for shown in re.findall(r"^```python\n# (\S+\.py)\n(.*?)^```$", PAGES, flags=re.MULTILINE | re.DOTALL)}
+NETWORK, PROMPT, STRATEGY, LAYOUT, BASELINE, DATASET = (
     "apps/prato_label/prato/models/linear_vit.py",
     "apps/prato_label/prato/prompts/scribble.py",
+    "apps/prato_label/lib/activelearning/gaps.py",
+    "apps/prato_label/prato/exchange/pairs.py",
     "scripts/research/baselines/largest_norm.py",
     "scripts/research/datasets/pictures.py",
-    "apps/prato_label/lib/activelearning/gaps.py",
 )
 SCRIBBLE = [[16, 15, 1], [20, 18, 2], [24, 20, 3]]
 #: Experiments on the new data set, one of them with the new baseline, one with the new network.
@@ -96,10 +101,11 @@ def add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Add]:
     # what is there without the examples, registered before they come
     registry.list_models()
     prompts.list_prompts()
+    layouts.layouts()
     strategies.build_strategies({}, "")
     registries: list[dict[str, Any]] = [
         *(registry._MODELS, registry._PRESETS),
-        *(prompts._KINDS, METHODS, datasets._DATASETS, strategies._STRATEGIES),
+        *(prompts._KINDS, METHODS, datasets._DATASETS, strategies._STRATEGIES, layouts._LAYOUTS),
     ]
     before = [dict(each) for each in registries]
     yield added
@@ -117,8 +123,8 @@ def heart() -> Volume:
     return Volume(array.astype(np.float32), np.diag([4.0, 4.0, 9.0, 1.0]))
 
 
-def test_the_page_shows_one_file_of_each_kind_and_none_is_there_yet() -> None:
-    assert list(EXAMPLES) == [NETWORK, PROMPT, BASELINE, DATASET, STRATEGY]
+def test_the_pages_show_one_file_of_each_kind_and_none_is_there_yet() -> None:
+    assert list(EXAMPLES) == [NETWORK, PROMPT, STRATEGY, LAYOUT, BASELINE, DATASET]
     for path, text in EXAMPLES.items():
         assert not (ROOT / path).exists()
         assert len(text.splitlines()) <= 80, path
@@ -195,6 +201,28 @@ def test_a_baseline_and_a_data_set_train_two_steps_and_are_measured(add: Add, tm
     assert vit["token_density"] == [0.5]
     assert norm["token_density"] == [0.5, 0.25] and len(near["token_density"]) == 1
     assert norm["mean"]["gflops"] < norm["gflops_dense"] and 0 <= near["mean"]["dice"] <= 1
+
+
+def test_the_page_s_matrix_names_what_its_commands_run(add: Add, tmp_path: Path) -> None:
+    add(scripts.research.baselines, BASELINE)
+    add(scripts.research.datasets, DATASET)
+    shown = re.search(r"^```yaml\n# mine.yaml\n(.*?)^```$", PAGES, flags=re.MULTILINE | re.DOTALL)
+    assert shown
+    (tmp_path / "mine.yaml").write_text(shown[1])
+    assert sorted(load_experiments(tmp_path / "mine.yaml")) == sorted(re.findall(r" (mine/\w+)(?= )", PAGES))
+
+
+def test_a_layout_writes_a_folder_and_reads_it_again(add: Add, tmp_path: Path) -> None:
+    add(prato.exchange, LAYOUT)
+    make_thin_phantoms(tmp_path / "studies", 1)
+    pairs, values = layouts.find_layout("pairs"), {"1": "RV cavity", "2": "myocardium", "3": "LV cavity"}
+    written = layouts.export_folder(FinalLabels(tmp_path / "studies"), tmp_path / "pairs", pairs, values)
+    assert written == ["phantom001_ED", "phantom001_ES"]
+    (tmp_path / "pairs" / "phantom001_ES" / "mask.nii.gz").unlink()
+    import_cases(pairs.find(tmp_path / "pairs", values, "ed,es"), tmp_path / "pairs", tmp_path / "again", pairs.name, {})
+    old, new = (folder / "labels" / "final" for folder in (tmp_path / "studies", tmp_path / "again"))
+    assert [path.name for path in new.iterdir()] == ["phantom001_ED.nii.gz"]
+    assert np.array_equal(read_volume(old / "phantom001_ED.nii.gz").array, read_volume(new / "phantom001_ED.nii.gz").array)
 
 
 def test_a_strategy_hands_out_the_study_with_gaps(add: Add) -> None:

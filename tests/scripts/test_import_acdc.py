@@ -41,10 +41,12 @@ def patient(tmp_path: Path) -> Path:
 def test_import_twice_then_all_frames(patient: Path, tmp_path: Path) -> None:
     target = tmp_path / "studies"
     done = run(patient.parent, target)
-    assert done.exit_code == 0 and "2 studies of 1 patients" in done.stdout and "4 files written" in done.stdout and not complaints(done)
-    assert "0 files written, 4 were there already" in run(patient.parent, target, "--frames", "ed,es").stdout
+    assert (
+        done.exit_code == 0 and "2 studies of 1 patient are in" in done.stdout and "4 files written" in done.stdout and not complaints(done)
+    )
+    assert "0 files written, 4 there already" in run(patient.parent, target, "--frames", "ed,es").stdout
     done = run(patient.parent, target, "--frames", "all")
-    assert done.exit_code == 0 and "1 files written" in done.stdout
+    assert done.exit_code == 0 and "1 file written" in done.stdout
     np.testing.assert_allclose(
         np.abs(np.diag(nib.Nifti1Image.from_filename(target / "patient101_frame03.nii.gz").affine)), (1.25, 1.25, 10, 1)
     )

@@ -23,7 +23,7 @@ from tests.scripts.cli import run_script
 @pytest.mark.slow
 def test_patients_are_made_and_a_second_run_leaves_them_alone(tmp_path: Path) -> None:
     done = run_script(make_phantom.main, tmp_path / "s", "--patients", 1, "--seed", 4)
-    assert done.exit_code == 0 and "2 studies of 1 patients" in done.stdout
+    assert done.exit_code == 0 and "2 studies of 1 patient are in" in done.stdout
     before = {p: p.read_bytes() for p in (tmp_path / "s").rglob("*") if p.is_file()}
     assert len(before) == 5
     again = run_script(make_phantom.main, tmp_path / "s", "--patients", 3, "--seed", 5)

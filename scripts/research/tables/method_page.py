@@ -1,4 +1,4 @@
-"""Fill the marked parts of docs/method.md and docs/measured/method.md; the words round them are written by hand, the numbers never."""
+"""Fill the marked parts of the pages on the method; the words round them are written by hand, the numbers never."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ def test_labels_are_read_by_their_names(dataset: Path, tmp_path: Path) -> None:
     assert not LabelVersions(tmp_path / "studies", "c_ED").all()
     before = tree(tmp_path / "studies")
     again = run(import_nnunet.main, dataset, tmp_path / "studies")
-    assert again.exit_code == 0 and "0 files are new" in again.stdout and tree(tmp_path / "studies") == before
+    assert again.exit_code == 0 and "0 new files" in again.stdout and tree(tmp_path / "studies") == before
 
 
 def test_a_label_that_was_corrected_since_stays(dataset: Path, tmp_path: Path) -> None:

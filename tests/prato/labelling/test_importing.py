@@ -53,6 +53,7 @@ def test_a_folder_of_masks_with_the_numbers_of_mnms(folders: tuple[Path, Path]) 
     assert "2 labels are stored." in done.stdout
     assert "c.nii.gz is left out: With these names, RV and LV cavity seem to be swapped" in done.stderr
     assert "d_gt.nii.gz is left out: no study has its name" in done.stderr
+    assert "mask/s" in done.stderr and "file/s" not in done.stderr  # no bar that counts DICOM files where there are none
     for study, name in (("a", "a_gt.nii.gz"), ("b_ED", "label_ED.nii.gz")):
         versions = LabelVersions(studies, study)
         (version,) = versions.all()

@@ -174,8 +174,8 @@ def test_what_is_no_result_is_named(tmp_path: Path) -> None:
 def test_the_pages_on_the_method_are_filled_from_results(tmp_path: Path) -> None:
     """Outside of the parts that are written, they have no decimals: a measured number would be one typed by hand."""
     docs = Path(__file__).parents[3] / "docs"
-    pages = [tmp_path / "method.md", tmp_path / "measured.md"]
-    for page, shipped in zip(pages, (docs / "method.md", docs / "measured" / "method.md")):
+    pages = [tmp_path / "method.md", tmp_path / "reading_the_paper.md", tmp_path / "measured.md"]
+    for page, shipped in zip(pages, (docs / "method.md", docs / "reading_the_paper.md", docs / "measured" / "method.md")):
         page.write_text(re.sub(r"(: begin -->\n).*?(<!-- )", r"\1\2", shipped.read_text(), flags=re.DOTALL))
     left = re.sub(r"\(https?:[^)]*\)|2506\.16369", "", "".join(page.read_text() for page in pages))
     assert set(re.findall(r"\d+\.\d+", left)) == {"1.5"}  # how oversized boxes are drawn
@@ -190,10 +190,10 @@ def test_the_pages_on_the_method_are_filled_from_results(tmp_path: Path) -> None
     assert re.search(r"\d+ hold, \d+ do not, and \d+ are not shown either way", text)
     fill_method(pages, docs / "results", tables)
     assert text == "".join(page.read_text() for page in pages)
-    pages[1].write_text(pages[1].read_text().replace("speed: begin", "haste: begin"))
+    pages[-1].write_text(pages[-1].read_text().replace("speed: begin", "haste: begin"))
     with pytest.raises(ValueError, match=r"speed"):
         fill_method(pages, docs / "results", tables)
-    pages[1].write_text(pages[1].read_text() + "<!-- speed: begin -->\n<!-- speed: end -->\n")
+    pages[-1].write_text(pages[-1].read_text() + "<!-- speed: begin -->\n<!-- speed: end -->\n")
     with pytest.raises(ValueError, match="haste"):
         fill_method(pages, docs / "results", tables)
 
