@@ -73,7 +73,8 @@ def phases_score(predictor: ImagePredictor, ed: ImageStack, es: ImageStack, know
 
 
 def jitter_box(box: Box, shape: Sequence[int], share: float, count: int, seed: int) -> list[Box]:
-    """``count`` boxes like ``box``, each bound in plane moved by up to ``share`` of the edge, clipped to an image of ``shape`` (X, Y, slices)."""
+    """``count`` boxes like ``box``, each bound in plane moved by up to ``share`` of the edge, clipped to an image of ``shape`` voxels with
+    its slices along the last axis."""
     rng = np.random.default_rng(seed)
     boxes = []
     for _ in range(count):
