@@ -1,4 +1,4 @@
-"""The same image, stored in all ways that leave its slices in their order: with any axis across them, mirrored and transposed."""
+"""The same image, stored in all ways: with any axis across its slices, mirrored, transposed, and with the slices in either order."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 from prato.data.nifti import Volume
 from prato.prompts.box import Box
 
-#: A short-axis plane as most scanners store it: along i, along j, and from apex to base, to the left, to the back and to the head.
-SHORT_AXIS = np.array([[0.71, 0.70, -0.03], [-0.31, 0.27, -0.91], [-0.63, 0.66, 0.41]])
+#: A short-axis plane as most scanners store it: along i, along j, and from base to apex, to the left, to the back and to the head.
+SHORT_AXIS = np.array([[0.71, 0.70, -0.03], [-0.31, 0.27, -0.91], [0.63, -0.66, -0.41]])
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,4 @@ def oblique(array: np.ndarray, spacing: tuple[float, float, float]) -> Volume:
     return Volume(array, affine)
 
 
-STORAGES = [
-    Storage(axes, steps) for axes, steps in product(permutations(range(3)), product((1, -1), repeat=3)) if steps[axes.index(2)] == 1
-]
+STORAGES = [Storage(axes, steps) for axes, steps in product(permutations(range(3)), product((1, -1), repeat=3))]

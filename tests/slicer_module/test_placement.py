@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,6 +14,7 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip
 from PratoLabelLib.scene.geometry import roi_to_ijk_box
 from PratoLabelLib.scene.placement import Placement, style_box
 from PratoLabelLib.scene.slice_views import jump_to_slice, show_planes, slice_axis
+from prato.data.stack import slice_axis as slice_axis_of_the_server
 from tests.slicer_harness.core import new_scene
 from tests.slicer_module.clicks import click, click_voxels, world_position
 
@@ -158,3 +161,9 @@ def test_red_shows_the_acquired_slices_and_the_others_the_planes_across_them(see
 )
 def test_the_axis_across_the_slices(shape: tuple[int, int, int], spacing: tuple[float, ...], axis: int) -> None:
     assert slice_axis(make_volume(1, shape, spacing)) == axis
+
+
+@pytest.mark.parametrize("edges", product((1.0, 1.2, 1.45, 1.6, 8.0), repeat=3))
+def test_the_server_takes_the_same_axis(edges: tuple[float, float, float]) -> None:
+    """Of a scribble that lies on one slice here, and on several there, it would say so."""
+    assert slice_axis(make_volume(1, SHAPE, edges)) == slice_axis_of_the_server(SHAPE, edges)

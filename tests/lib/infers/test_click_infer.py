@@ -21,9 +21,11 @@ from prato.prompts.clicks import Stroke
 from prato.prompts.mask_prompt import encode_part
 from prato.runtime.cancel_token import NEVER_CANCELLED
 from prato.runtime.region import Region
+from tests.storage import Storage, oblique
 
 SHAPE = (24, 20, 6)
 IMAGE = ImageStack(Volume(np.zeros(SHAPE, np.float32), np.diag([1.5, 1.5, 8.0, 1.0])))
+REVERSED = ImageStack(Storage((0, 1, 2), (1, 1, -1)).volume(oblique(np.zeros(SHAPE, np.float32), (1.5, 1.5, 8.0))))
 REACHES = "slice 0, but the heart reaches from slice 3 to 4"
 
 
@@ -62,15 +64,16 @@ def test_beside_the_mask_that_a_model_has_just_made() -> None:
 WHOLE, CLICKED, HALF = (Box((0, 0, low), (*SHAPE[:2], high)) for low, high in ((0, 6), (0, 1), (0, 5)))
 
 
+@pytest.mark.parametrize("image", [IMAGE, REVERSED], ids=["as networks see it", "slices reversed"])
 @pytest.mark.parametrize(
     ("sent", "box", "known"), [(hearts(), CLICKED, (3, 4)), (hearts(), WHOLE, (3, 4)), (hearts(3, 4), WHOLE, (0,)), (hearts(4), HALF, (3,))]
 )
 def test_beside_the_mask_that_was_sent_and_what_the_network_thinks(
-    sent: np.ndarray, box: Box, known: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+    sent: np.ndarray, box: Box, known: tuple[int, ...], image: ImageStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    predictor: Any = SimpleNamespace(scores=lambda *_: scores(*known))
+    predictor: Any = SimpleNamespace(scores=lambda *_: scores(*image.stack_slices(known)))
     monkeypatch.setattr(click_infer.live_refiner, "run", lambda device, call: call(None))
     clicks = [{"structure": "LV", "points": [[10, 10, 0]]}]
     request = InferenceRequest.parse({"clicks": clicks, "previous": encode_part(sent, box)})
     with pytest.raises(RequestError, match=REACHES):
-        click_infer.correct(predictor, "cpu", IMAGE, request, NEVER_CANCELLED)
+        click_infer.correct(predictor, "cpu", image, request, NEVER_CANCELLED)

@@ -14,7 +14,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from fastapi import FastAPI, HTTPException, Request, UploadFile
+from fastapi import FastAPI, Form, HTTPException, Request, UploadFile
+from httpx import Response
 from starlette.middleware import Middleware
 from starlette.testclient import TestClient
 
@@ -110,3 +111,19 @@ def test_a_machine_without_memory_says_so() -> None:
         patched.setattr("prato.retraining.worker.train_round", lambda *_: faults["torch"]())
         patched.setattr("prato.retraining.worker.TrainingOrder.model_validate", lambda order: order)
         assert "too little free memory for the training" in _Worker(nothing, said)._run_round("1", order)["sentence"]
+
+
+@pytest.mark.parametrize("as_upload", [True, False])
+def test_a_field_that_is_too_long_is_refused_as_what_it_is(as_upload: bool) -> None:
+    app = FastAPI(middleware=[Middleware(RequestIdMiddleware)])
+    errors.register(app)
+
+    @app.post("/")
+    def take(params: str = Form(), file: UploadFile | None = None) -> None: ...
+
+    def send(size: int) -> Response:
+        return TestClient(app).post("/", data={"params": "x" * size}, files={"file": b"image"} if as_upload else None)
+
+    reply = send(2**20 + 1)
+    assert (reply.status_code, reply.json()["detail"][:49]) == (413, "A field of the request holds more than 1 MiB, the")
+    assert send(2**20 - 64).status_code == 200

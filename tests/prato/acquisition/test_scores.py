@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from prato.inference.uncertainty import MeanEntropy
 from prato.prompts.box import Box
 from tests.app.live import tiny_model
 from tests.prato.conftest import predict
+from tests.storage import STORAGES, Storage, oblique
 
 
 def row(*values: int) -> np.ndarray:
@@ -36,12 +38,37 @@ def test_disagreement_is_one_less_the_mean_dice_of_all_pairs() -> None:
 
 def test_jittered_boxes_are_seeded_stay_in_the_image_and_on_their_slices() -> None:
     box, shape = Box((0, 30, 2), (40, 60, 9)), (41, 61, 12)
-    boxes = jitter_box(box, shape, 2, 0.1, 200, seed=1)
-    assert boxes == jitter_box(box, shape, 2, 0.1, 200, seed=1) != jitter_box(box, shape, 2, 0.1, 200, seed=2)
+    boxes = jitter_box(box, shape, 0.1, 200, seed=1)
+    assert boxes == jitter_box(box, shape, 0.1, 200, seed=1) != jitter_box(box, shape, 0.1, 200, seed=2)
     assert {(b.start[2], b.stop[2]) for b in boxes} == {(2, 9)}
     assert {b.start[0] for b in boxes} == set(range(5)) and {b.stop[0] for b in boxes} == set(range(36, 42))  # clipped at 0 and 41
     assert {b.start[1] for b in boxes} == set(range(27, 34))
-    assert jitter_box(Box((3, 3, 0), (4, 4, 1)), (4, 4, 1), 2, 0.9, 9, 0)[0].voxels >= 1
+    assert jitter_box(Box((3, 3, 0), (4, 4, 1)), (4, 4, 1), 0.9, 9, 0)[0].voxels >= 1
+
+
+@pytest.mark.parametrize("storage", STORAGES[1::6], ids=str)
+def test_the_same_boxes_are_drawn_on_a_heart_however_it_is_stored(storage: Storage) -> None:
+    usual, heart = oblique(np.zeros((40, 60, 5), np.int16), (1.5, 1.5, 8.0)), Box((8, 12, 1), (30, 45, 4))
+
+    class FillsItsBox:
+        """A predictor that finds heart wherever it is prompted."""
+
+        def set_image(self, image: ImageStack) -> None:
+            self.image, self.boxes = image, []
+
+        def predict(self, prompts=(), **_):
+            box = prompts[0].box if prompts else self.image.stored_box(heart)
+            self.boxes.append(box.rearrange(*self.image.order))
+            mask = np.zeros(self.image.stored.array.shape, np.uint8)
+            mask[box.slices] = 3
+            return SimpleNamespace(mask=mask, box=box)
+
+    drawn, scores = [], []
+    for volume in (usual, storage.volume(usual)):
+        predictor = FillsItsBox()
+        scores.append(jitter_score(predictor, ImageStack(volume)))
+        drawn.append(predictor.boxes)
+    assert drawn[0] == drawn[1] and scores[0] == scores[1] and len(set(drawn[0])) == 4
 
 
 def test_entropy_is_measured_over_the_kept_pixels_alone() -> None:

@@ -51,7 +51,7 @@ def test_a_network_gives_the_same_mask(name, is_prompted, model_files, usual: Vo
 
     expected = answer(usual, BOX, CLICKED)
     assert expected.mask.any()
-    for storage in STORAGES:
+    for storage in STORAGES[::3]:
         found = answer(storage.volume(usual), storage.box(BOX, SHAPE), storage.voxels(CLICKED, SHAPE))
         assert np.array_equal(found.mask, storage.array(expected.mask)), storage
         assert np.array_equal(found.tokens, storage.array(expected.tokens)), storage
@@ -71,12 +71,12 @@ def test_phases_that_are_segmented_together_are_stored_as_their_cine_is(model_fi
         return [image.to_stored(found.mask) for image, found in zip(images, batch.segment(stacks, batch.embed(images), None))]
 
     expected = answer(usual, BOX, CLICKED)
-    for storage in STORAGES[::3]:
+    for storage in STORAGES[::5]:
         found = answer(storage.volume(usual), storage.box(BOX, SHAPE), storage.voxels(CLICKED, SHAPE))
         assert all(np.array_equal(one, storage.array(other)) for one, other in zip(found, expected)), storage
 
 
-@pytest.mark.parametrize("storage", STORAGES[::3], ids=str)
+@pytest.mark.parametrize("storage", STORAGES[::5], ids=str)
 def test_a_correction_changes_the_same_voxels(storage: Storage, usual: Volume) -> None:
     torch.manual_seed(0)
     spec = model_preset("click_refiner")
@@ -87,8 +87,9 @@ def test_a_correction_changes_the_same_voxels(storage: Storage, usual: Volume) -
     mask[20:40, 10:30, 1:4], certain[22:26, 10:14, 2] = 2, True
 
     def correct(volume: Volume, before: np.ndarray, sure: np.ndarray, clicked: np.ndarray):
-        sent = MaskPrompt(before, Box.whole(before.shape), sure, right=(2,), propagate_to=(1,))
         image, strokes = ImageStack(volume), [Stroke(3, clicked)]
+        right, next_to_it = image.stack_slices((2, 1))
+        sent = MaskPrompt(before, Box.whole(before.shape), sure, right=(right,), propagate_to=(next_to_it,))
         return refiner.refine(image, sent, strokes), refiner.propagate(image, sent, strokes)
 
     stored = storage.volume(usual), storage.array(mask), storage.array(certain), storage.voxels(CLICKED, SHAPE)

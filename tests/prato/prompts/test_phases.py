@@ -51,6 +51,15 @@ def test_a_moved_box_lies_between_those_that_were_drawn(drawn):
             assert list(prompt.box.bounds) == drawn[t]
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.dictionaries(st.integers(0, 11), boxes, min_size=1, max_size=4))
+def test_in_a_mirrored_image_a_box_moves_the_same_way(drawn):
+    mirrored = {t: [SHAPE[0] - box[1], SHAPE[0] - box[0], *box[2:]] for t, box in drawn.items()}
+    ours, theirs = (prompts_by_phase({str(t): box for t, box in each.items()}, 12, SHAPE, SPACING) for each in (drawn, mirrored))
+    for t, (prompt,) in ours.items():
+        assert theirs[t][0].box == prompt.box.rearrange((0, 1, 2), (-1, 1, 1), SHAPE)
+
+
 @pytest.mark.parametrize(
     ("roi", "said"),
     [

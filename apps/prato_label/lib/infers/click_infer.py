@@ -73,7 +73,7 @@ def correct(
     def call(refiner: Refiner) -> tuple[Refinement, str]:
         token.raise_if_cancelled()
         scores = predictor.scores(device, image, prompts, token)
-        require_heart(sent.strokes[sent.done :], _known_heart(masks, image.axis, scores), image.axis)
+        require_heart(sent.strokes[sent.done :], _known_heart(masks, image, scores), image.axis)
         found = refiner.refine(image, masks, sent.strokes, sent.done, scores)
         if masks.propagate_to:
             later = refiner.propagate(image, replace(masks, mask=found.mask), sent.strokes, scores)
@@ -116,12 +116,12 @@ def correct_prediction(
     return found.mask, _described(found, version)
 
 
-def _known_heart(masks: MaskPrompt, axis: int, scores: Scores | None) -> set[int]:
-    """The slices that hold heart: by the mask that was sent, and, as a part of one does not tell where it ends, by the network."""
-    sent = _heart_slices(masks.mask, axis)
-    if scores is None or (sent and masks.box.size[axis] == masks.mask.shape[axis]):
+def _known_heart(masks: MaskPrompt, image: ImageStack, scores: Scores | None) -> set[int]:
+    """The stored slices that hold heart: by the mask that was sent, and, as a part of one does not tell where it ends, by the network."""
+    sent = _heart_slices(masks.mask, image.axis)
+    if scores is None or (sent and masks.box.size[image.axis] == masks.mask.shape[image.axis]):
         return sent
-    return sent | scores.heart_slices
+    return sent.union(image.stack_slices(scores.heart_slices))
 
 
 def _heart_slices(mask: np.ndarray, axis: int) -> set[int]:

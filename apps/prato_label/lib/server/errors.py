@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse
 from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException, MONAILabelException
 from monailabel.interfaces.utils.app import app_instance
 from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect
 
 from lib.datastore.studies import StudiesDatastore
@@ -50,6 +51,9 @@ def register(app: FastAPI) -> None:
 def _handle_http_exception(request: Request, error: Any) -> JSONResponse:
     if is_disk_full(error.__cause__):  # the framework calls a body that it cannot write to disk a bad request
         return _handle_full_disk(request)
+    if isinstance(error.__context__, MultiPartException) and "exceeded maximum size" in str(error.detail):
+        sentence = "A field of the request holds more than 1 MiB, the most that this server accepts: send less at once."
+        return error_response(request.scope, 413, sentence)
     what = f"{request.method} {request.url.path:.80}"
     framework = {
         "Not Found": f"There is no route {what}: /docs lists the routes",

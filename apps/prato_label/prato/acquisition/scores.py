@@ -43,8 +43,9 @@ def jitter_score(predictor: ImagePredictor, image: ImageStack) -> Score:
     proposed = predictor.predict()
     if not proposed.mask.any():
         return Score(1.0, _NO_HEART)
-    boxes = jitter_box(proposed.box, proposed.mask.shape, image.axis, _JITTER, _BOXES, seed=0)
-    value = disagreement([proposed.mask, *(predictor.predict([BoxPrompt(box)]).mask for box in boxes)])
+    # as networks see the image: the same heart is to get the same boxes, whatever way its voxels are stored
+    boxes = jitter_box(proposed.box.rearrange(*image.order), image.volume.array.shape, _JITTER, _BOXES, seed=0)
+    value = disagreement([proposed.mask, *(predictor.predict([BoxPrompt(image.stored_box(box))]).mask for box in boxes)])
     return Score(value, f"Moving the box a little changes the mask: Dice {1 - value:.3f} between {_BOXES + 1} boxes.")
 
 
@@ -71,17 +72,14 @@ def phases_score(predictor: ImagePredictor, ed: ImageStack, es: ImageStack, know
     return Score(inconsistency(one, two, known), f"The two phases as predicted: {told}.")
 
 
-def jitter_box(box: Box, shape: Sequence[int], fixed: int, share: float, count: int, seed: int) -> list[Box]:
-    """``count`` boxes like ``box``, each bound moved by up to ``share`` of the edge, clipped to an image of ``shape`` voxels.
-
-    Args:
-        fixed: the axis along which nothing moves: that of the slices.
-    """
+def jitter_box(box: Box, shape: Sequence[int], share: float, count: int, seed: int) -> list[Box]:
+    """``count`` boxes like ``box``, each bound in plane moved by up to ``share`` of the edge, clipped to an image of ``shape`` voxels with
+    its slices along the last axis."""
     rng = np.random.default_rng(seed)
     boxes = []
     for _ in range(count):
         start, stop = list(box.start), list(box.stop)
-        for axis in (a for a in range(len(shape)) if a != fixed):
+        for axis in (0, 1):
             low, high = (round(float(move) * box.size[axis]) for move in rng.uniform(-share, share, 2))
             start[axis] = min(max(start[axis] + low, 0), shape[axis] - 1)
             stop[axis] = min(max(stop[axis] + high, start[axis] + 1), shape[axis])

@@ -23,7 +23,7 @@ _SHORT_AXIS = 0.75
 @dataclass(frozen=True)
 class View:
     """How stored voxels (X, Y, Z) are looked at: ``axes`` are those that become the first, the second, and the one from slice to slice;
-    ``steps`` are -1 where they are reversed. Slices keep their order."""
+    ``steps`` are -1 where they are reversed."""
 
     axes: tuple[int, int, int]
     steps: tuple[int, int, int] = (1, 1, 1)
@@ -35,11 +35,11 @@ class View:
 
     def apply(self, array: np.ndarray) -> np.ndarray:
         """``array`` (X, Y, Z, ...) as (first, second, slices, ...), a view."""
-        return np.moveaxis(array, self.axes, (0, 1, 2))[:: self.steps[0], :: self.steps[1]]
+        return np.moveaxis(array, self.axes, (0, 1, 2))[:: self.steps[0], :: self.steps[1], :: self.steps[2]]
 
     def restore(self, array: np.ndarray) -> np.ndarray:
         """The inverse of :meth:`apply`: ``array`` (first, second, slices, ...) as it is stored; a view."""
-        return np.moveaxis(array[:: self.steps[0], :: self.steps[1]], (0, 1, 2), self.axes)
+        return np.moveaxis(array[:: self.steps[0], :: self.steps[1], :: self.steps[2]], (0, 1, 2), self.axes)
 
     def apply_to(self, volume: Volume) -> Volume:
         """``volume`` looked at so, with the affine that belongs to it."""
@@ -53,22 +53,24 @@ class View:
 
 def radiological_view(grid: Volume) -> View:
     """As (rows, columns, slices): patients lie with their left on the right, and posterior, or else inferior, below, as far as the slices'
-    plane allows."""
+    plane allows. Slices keep their order."""
     return _closest(grid, _DOWN, _RIGHT)
 
 
 def network_view(grid: Volume) -> View:
     """As (X, Y, slices): as networks learned to see hearts.
 
-    They learned from short-axis slices that lie as most scanners store them. Converters mirror or transpose slices, and some scanners turn
-    them: by what the affine says, they are turned back, so that a network sees the same heart however its voxels are stored. Slices whose
-    affine names another plane, or none (all of ACDC), are seen as they are.
+    They learned from short-axis slices that lie as most scanners store them, the first at the base. Converters mirror, transpose or reverse
+    stacks, and some scanners turn them: by what the affine says, they are turned back, so that a network sees the same heart however its
+    voxels are stored. Slices whose affine names another plane, or none (all of ACDC), are seen as they are.
     """
     axis = slice_axis(grid.array.shape[:3], grid.spacing)
-    if abs(_directions(grid)[:, axis] @ _BASE) < _SHORT_AXIS:
+    to_base = float(_directions(grid)[:, axis] @ _BASE)
+    if abs(to_base) < _SHORT_AXIS:
         first, second, across = stack_axes(axis)
         return View((first, second, across))
-    return _closest(grid, _FROM_RIGHT, _TO_FEET)
+    view = _closest(grid, _FROM_RIGHT, _TO_FEET)
+    return View(view.axes, (*view.steps[:2], -1 if to_base > 0 else 1))
 
 
 def _directions(grid: Volume) -> np.ndarray:

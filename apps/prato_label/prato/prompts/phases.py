@@ -88,12 +88,13 @@ def _moved(drawn: Mapping[int, list[Box]], t: int, count: int) -> list[Box]:
 
 
 def _between(one: Box, other: Box, step: int, steps: int) -> Box:
-    """The box after ``step`` of ``steps`` from ``one`` to ``other``, each side rounded; in whole numbers, which lose no voxel."""
-    start, stop = (
-        tuple((2 * ((steps - step) * a + step * b) + steps) // (2 * steps) for a, b in zip(first, last))
-        for first, last in ((one.start, other.start), (one.stop, other.stop))
-    )
-    return Box(start, stop)
+    """The box after ``step`` of ``steps`` from ``one`` to ``other``, each side rounded; in whole numbers, which lose no voxel.
+
+    Half a voxel is rounded outwards: in an image that is stored the other way round it is the same box.
+    """
+    start = ((2 * ((steps - step) * a + step * b) + steps - 1) // (2 * steps) for a, b in zip(one.start, other.start))
+    stop = ((2 * ((steps - step) * a + step * b) + steps) // (2 * steps) for a, b in zip(one.stop, other.stop))
+    return Box(tuple(start), tuple(stop))
 
 
 def _is_number(value: Any) -> bool:

@@ -1,7 +1,6 @@
 """Boxes of a cine that are keyed by phase: an ROI that moves from each keyed phase to the next, as the server moves it.
 
-The keys are kept with the ROI, in the scene, as bounds in the order of the stored image: the server moves them in that order, and what lies
-just between two voxels is rounded the other way in the reverse one.
+The keys are kept with the ROI, in the scene, as bounds in the order of the stored image, in which the server is sent them.
 """
 
 from __future__ import annotations
@@ -28,7 +27,8 @@ def move_box(keys: Mapping[int, Sequence[int]], phase: int, count: int) -> list[
     before = max((key for key in keys if key <= phase), default=max(keys))
     after = min((key for key in keys if key > phase), default=min(keys))
     steps, step = (after - before) % count or count, (phase - before) % count
-    return [(2 * ((steps - step) * a + step * b) + steps) // (2 * steps) for a, b in zip(keys[before], keys[after])]
+    sides = zip((1, 0) * 3, keys[before], keys[after])  # half a voxel is rounded outwards
+    return [(2 * ((steps - step) * a + step * b) + steps - is_start) // (2 * steps) for is_start, a, b in sides]
 
 
 def read_keys(roi_node: slicer.vtkMRMLMarkupsROINode, count: int) -> dict[int, list[int]]:

@@ -9,14 +9,14 @@ import vtk
 
 from PratoLabelLib.scene.volumes import ijk_to_ras, matrix_to_array
 
-#: By how much slices must be thicker than voxels are wide to be told by that.
-_THICKER = 1.01
+#: How much thicker than voxels are wide slices must be to be told by that, as for the server: a scribble lies on one of its slices.
+_THICKER = 1.5
 #: The cosine above which a view shows slices as they were acquired.
 _PARALLEL = 0.999
 
 
 def slice_axis(volume_node: slicer.vtkMRMLVolumeNode) -> int:
-    """The axis (0, 1, 2) that runs across the acquired slices: the only one of a single voxel, else the coarsest, else the last."""
+    """The axis (0, 1, 2) that runs across the acquired slices: the only one of a single voxel, else by far the coarsest, else the last."""
     single = [axis for axis, n in enumerate(volume_node.GetImageData().GetDimensions()) if n == 1]
     if len(single) == 1:
         return single[0]
