@@ -87,6 +87,7 @@ BOMB = {"box": [0, 30, 0, 24, 1, 4], "data": base64.b64encode(zlib.compress(byte
         ({"clicks": [click("RV", [1, 2, 3], [1, 2, 4])]}, "crosses 2 slices"),
         ({"clicks": [click("RV", [1, 2, 3]), click("LV", [1, 2, 3])]}, r"\[1, 2, 3\] cannot be both RV cavity and LV cavity"),
         ({"LV": [[1, 2, 3]], "background": [[1, 2, 3]]}, "cannot be both"),
+        ({"foreground": [[5, 5, 5], [1.9, 2, 3]], "background": [1, 2, 3]}, r"\[1, 2, 3\] cannot be both foreground and background"),
         ({"LV": [[n % 30, n // 30 % 24, 3] for n in range(1000)]}, "1000 clicks and points: send at most 256"),
         ({"clicks": [click("RV", *[[n % 30, n // 30 % 24, 3] for n in range(100_000)])]}, "100000 points: send at most 4096"),
         ({"clicks": [click("RV", *[[n % 30, n // 30 % 24, 3] for n in range(700)])] * 7}, "hold 4900 points"),

@@ -97,7 +97,7 @@ def read_clicks(params: Mapping[str, Any], shape: tuple[int, ...], spacing: tupl
     voxels = sum(len(stroke.points) for stroke in strokes)
     if voxels > MAX_VOXELS:
         raise PromptError(f"The clicks hold {voxels} points: send at most {MAX_VOXELS} at a time, and larger parts as certain voxels.")
-    _require_consistent(strokes)
+    _require_consistent(strokes, read_points("foreground", params.get("foreground"), shape))
     return strokes
 
 
@@ -119,7 +119,7 @@ def _stroke(sent: Any, shape: tuple[int, ...], across: int) -> Stroke:
     return Stroke(value, np.array(points))
 
 
-def _require_consistent(strokes: Sequence[Stroke]) -> None:
+def _require_consistent(strokes: Sequence[Stroke], foreground: Sequence[tuple[int, ...]]) -> None:
     seen: dict[tuple[int, ...], int] = {}
     names = {value: name for name, value in _VALUES.items()}
     for stroke in strokes:
@@ -129,3 +129,6 @@ def _require_consistent(strokes: Sequence[Stroke]) -> None:
                 raise PromptError(
                     f"The voxel {list(point)} cannot be both {names[other]} and {names[stroke.structure]}: leave the older click out."
                 )
+    for point in foreground:
+        if seen.get(point) == BACKGROUND:
+            raise PromptError(f"The voxel {list(point)} cannot be both foreground and background: leave one of the two points out.")
