@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
 
+from prato.data.stack import slice_axis as slice_axis_of_the_server
 from PratoLabelLib.scene.geometry import roi_to_ijk_box
 from PratoLabelLib.scene.placement import Placement, style_box
 from PratoLabelLib.scene.slice_views import jump_to_slice, show_planes, slice_axis
-from prato.data.stack import slice_axis as slice_axis_of_the_server
 from tests.slicer_harness.core import new_scene
 from tests.slicer_module.clicks import click, click_voxels, world_position
 
