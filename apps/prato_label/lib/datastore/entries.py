@@ -138,7 +138,7 @@ def describe_label(versions: LabelVersions, known: Mapping[str, Any], head: Head
         return None
     ending = SUFFIX if versions.current_path().name.endswith(SUFFIX) else ".nii"
     info = {"ts": int(current.created.timestamp()), "name": f"{versions.study}{ending}", "voxels": current.voxels}
-    info |= {"version": current.version, "sha256": current.sha256, "phases": current.phases_to_json()}
+    info |= {"version": current.version, "sha256": current.sha256, "phases": current.phases_to_json(), "annotator": current.annotator}
     if known.get("sha256") == current.sha256 and _is_checked(known, head):
         check = {key: known[key] for key in _CHECK if key in known}
     else:
