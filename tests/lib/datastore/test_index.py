@@ -254,11 +254,32 @@ def test_what_a_label_is_said_to_be_follows_the_file(folder: Path, store: Studie
     assert (entry(folder)["annotator"], entry(folder)["version"]) == ("Bob", 2)
     write_volume(folder / "labels" / "final" / "a.nii.gz", MASK // 2, AFFINE)
     store.refresh()
-    assert "annotator" not in entry(folder)
+    assert entry(folder)["annotator"] == "unknown"
     assert (entry(folder)["version"], entry(folder)["voxels"]) == (3, {"RV cavity": 168})
     unchanged = (folder / "datastore_v2.json").stat().st_mtime_ns
     store.refresh()
     assert (folder / "datastore_v2.json").stat().st_mtime_ns == unchanged
+
+
+@pytest.mark.parametrize(
+    ("sent", "annotator"),
+    [
+        ({"annotator": " Ada "}, "Ada"),
+        ({"annotator": "", "client_id": "viewer 7"}, "viewer 7"),
+        ({"annotator": ""}, "unknown"),
+        ({}, "unknown"),
+    ],
+)
+def test_the_list_names_the_annotator_of_the_version(folder: Path, sent: dict[str, Any], annotator: str) -> None:
+    """It had what the client sent under that name: nothing, of stock clients."""
+    store = StudiesDatastore(str(folder))
+    write_volume(folder / "sent.tmp", MASK, AFFINE)
+    store.save_label("a", str(folder / "sent.tmp"), "final", sent)
+    assert [version.annotator for version in store.versions("a", "final").all()] == [annotator]
+    assert entry(folder)["annotator"] == annotator
+    (folder / "datastore_v2.json").unlink()
+    StudiesDatastore(str(folder))
+    assert entry(folder)["annotator"] == annotator
 
 
 def test_a_folder_from_before_there_were_versions(folder: Path) -> None:

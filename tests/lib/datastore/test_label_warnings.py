@@ -73,6 +73,24 @@ def test_the_warning_of_a_found_label_stays_whatever_is_decided_about_it(
 
 
 @pytest.mark.parametrize("is_found", [True, False])
+def test_the_log_has_the_warning_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_found: bool
+) -> None:
+    """That of a submitted label was logged only where the scan of the folder came upon it before the submission had listed it."""
+    image = write_study(tmp_path / "a.nii.gz")
+    if is_found:
+        put_label(tmp_path, SWAPPED)
+    store = served(tmp_path, monkeypatch)
+    if not is_found:
+        write_volume(tmp_path / "sent.tmp", SWAPPED, read_volume(image).affine)
+        store.save_label("a", str(tmp_path / "sent.tmp"), "final", {"annotator": "Ada"})
+    store.refresh()
+    store.review_label("a", "final", "approved", {"annotator": "Cy"})
+    logged = [record.getMessage() for record in caplog.records if "seem to be swapped" in record.getMessage()]
+    assert logged == [f"a: {warning}" for warning in warnings(store)] and len(logged) == 1
+
+
+@pytest.mark.parametrize("is_found", [True, False])
 def test_an_image_that_is_replaced_makes_its_label_unfit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, doubted: list[str], is_found: bool
 ) -> None:

@@ -10,6 +10,7 @@ import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -176,6 +177,30 @@ def test_what_cannot_be_trained_fails_with_the_reason(bench: Bench) -> None:
     assert bench.queue.worker_pid == warm
     assert job.state == "failed"
     assert job.sentence.startswith("None of the final labels can be used: The label label_a.nii.gz is not readable NIfTI")
+
+
+@pytest.mark.parametrize("hears", [True, False])
+def test_a_server_that_ends_has_interrupted_its_trainings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hears: bool) -> None:
+    """They had been "stopped", as if somebody had wanted that; those of a server that was killed are interrupted."""
+    told = Event()
+
+    def run(self: WorkerProcess, job: str, order: dict[str, Any], on_line: Any) -> dict[str, Any]:
+        on_line("begun")
+        told.wait()
+        return {"id": job, "end": "stopped"}
+
+    monkeypatch.setattr(WorkerProcess, "run", run)
+    monkeypatch.setattr(WorkerProcess, "stop", lambda self, job: told.set() if hears else None)
+    made = Bench(tmp_path)
+    running, waiting = made.submit(2), made.submit(2, enqueue=True)
+    wait_until(lambda: running.lines)
+    made.queue.close()
+    restarted = TrainingQueue(tmp_path / "trainings", "studies")
+    for job, again in zip((running, waiting), restarted.jobs()):
+        assert job.id == again.id and job.state == again.state == "interrupted"
+        assert again.sentence == "The server stopped during this training: start it again, and it resumes where it stopped."
+    told.set()
+    restarted.close()
 
 
 def publish_and_die(made: Bench, job: str) -> None:

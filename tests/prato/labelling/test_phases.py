@@ -47,6 +47,12 @@ def test_a_proposal_never_replaces_what_a_labeller_drew_and_others_phases_stay(t
         phases = after
 
 
+@pytest.mark.parametrize("approver", ["zoë Meier", "Zoe\u0308 Meier", "Zoë  Meier", "Zoë\u00a0Meier"])
+def test_a_name_that_is_typed_otherwise_is_no_other_persons(approver):
+    with pytest.raises(LabelVersionError, match="somebody else has to approve it"):
+        approve({0: corrected("Zoë Meier")}, [0], approver)
+
+
 def test_somebody_else_approves():
     final = approve({0: corrected("anna"), 1: corrected("ben")}, [0], "ben")
     assert (final[0].state, final[0].approved_by, final[1].state) == ("final", "ben", "corrected")

@@ -12,6 +12,7 @@ from filelock import FileLock
 
 from prato.data.cine import read_cine
 from prato.data.nifti import read_volume, write_volume
+from prato.data.structures import STRUCTURES
 from prato.data.studies.folder import StudyFile
 from prato.labelling.versions import LabelVersions
 from prato.retraining.model_store import StoreError
@@ -78,6 +79,17 @@ def test_stopped_and_taken_up_again_it_ends_as_if_it_had_not_been(tmp_path: Path
     assert result["model_version_after"] == whole["model_version_after"] != whole["model_version_before"]
     assert STEPS in steps and 1 not in steps  # it did not begin anew
     assert sorted(os.listdir(state.parent)) == [".lock", "stats.json"]
+
+
+@pytest.mark.parametrize("make_model", [blank_model, stack_model])
+def test_it_starts_with_the_dice_that_those_of_its_steps_compare_with(tmp_path: Path, make_model: Callable[[Path], object]) -> None:
+    """That of whole volumes is another: of hearts unlike the model's it was 0.46, and 0.61 after a step that had changed nothing."""
+    begun = order(tmp_path, 100)
+    make_model(begun.model)
+    with pytest.raises(TrainingStopped):
+        train_round(begun, until_step(1, begun))
+    stats = load_progress(round_folder(begun.model) / "stats.json")
+    assert stats["step"] == 1 and set(stats["validation"]) == {*STRUCTURES, "mean"}
 
 
 @pytest.mark.parametrize("changed", ["label", "model", "parameters"])

@@ -118,12 +118,7 @@ def label_entry(folder: str, study: str, tag: str, label: DataModel, image: Call
         versions.adopt(sent)
     with tolerate_full_disk():
         convert_found_label(versions, image())
-    found = describe_label(versions, label.info, head())
-    if found is None:
-        return label
-    for warning in found.info["warnings"]:
-        logger.warning("%s: %s", study, warning)
-    return found
+    return describe_label(versions, label.info, head()) or label
 
 
 def describe_label(versions: LabelVersions, known: Mapping[str, Any], head: Head) -> DataModel | None:
@@ -138,11 +133,13 @@ def describe_label(versions: LabelVersions, known: Mapping[str, Any], head: Head
         return None
     ending = SUFFIX if versions.current_path().name.endswith(SUFFIX) else ".nii"
     info = {"ts": int(current.created.timestamp()), "name": f"{versions.study}{ending}", "voxels": current.voxels}
-    info |= {"version": current.version, "sha256": current.sha256, "phases": current.phases_to_json()}
+    info |= {"version": current.version, "sha256": current.sha256, "phases": current.phases_to_json(), "annotator": current.annotator}
     if known.get("sha256") == current.sha256 and _is_checked(known, head):
         check = {key: known[key] for key in _CHECK if key in known}
     else:
         doubts = _doubt(versions, current, head)
+        for warning in doubts.warnings:
+            logger.warning("%s: %s", versions.study, warning)
         check = {"warnings": [*doubts.warnings], "fits": doubts.fits, "checked": head.digest if isinstance(head, CineHead) else None}
     return DataModel(info={**current.params, **info, **check}, ext=ending)
 

@@ -18,6 +18,11 @@ logger = logging.getLogger(__name__)
 _task_logger = logging.getLogger("task_train")
 #: A round that has not stopped by then is killed; a stop must take less than two seconds.
 _STOP_TIMEOUT_S = 0.8
+#: How a training ends with the server, which nobody asked to stop that training.
+_INTERRUPTED: tuple[State, str] = (
+    "interrupted",
+    "The server stopped during this training: start it again, and it resumes where it stopped.",
+)
 #: As ``Job.end`` is given it.
 _End = tuple[State, str, dict[str, Any] | None]
 
@@ -33,9 +38,9 @@ class TrainingQueue:
         self._path, self._lock = claim_list(folder, studies)
         self._changed = Condition()
         self._jobs = load_jobs(self._path)
-        once_more = "start it again, and it resumes where it stopped."
         for job in filter(lambda job: job.is_open, self._jobs):
-            job.end(*_end_of(job, "interrupted", f"The server stopped during this training: {once_more}"))
+            job.end(*_end_of(job, *_INTERRUPTED))
+        self._stopped: tuple[State, str] = ("stopped", "")
         self._worker = WorkerProcess()
         self._thread: Thread | None = None
 
@@ -89,17 +94,18 @@ class TrainingQueue:
             if job is None:
                 return None
             if job.state == "queued":  # not sent to the process yet
-                self._end(job, "stopped")
+                self._end(job, *self._stopped)
                 return job
         self._worker.stop(job.id)
         with self._changed:
             if not self._changed.wait_for(lambda: not job.is_open, _STOP_TIMEOUT_S):
                 self._worker.kill()
-                self._end(job, *_end_of(job, "stopped"))
+                self._end(job, *_end_of(job, *self._stopped))
             return job
 
     def close(self) -> None:
-        """End every training, and the process that is kept warm for the next one: the server ends."""
+        """Interrupt every training, and end the process that is kept warm for the next one: the server ends."""
+        self._stopped = _INTERRUPTED
         while self.stop():
             pass
         self._worker.kill()
@@ -116,7 +122,8 @@ class TrainingQueue:
             try:
                 order = {**job.order, "job": job.id}
                 said = self._worker.run(job.id, order, lambda line: self._log_line(job, line))  # noqa: B023 - called at once
-                end: _End = said["end"], said.get("sentence", ""), said.get("result")
+                is_stopped = said["end"] == "stopped"
+                end: _End = (*self._stopped, None) if is_stopped else (said["end"], said.get("sentence", ""), said.get("result"))
             except WorkerDiedError as error:
                 once_more = "start the training again, and it resumes where it stopped."
                 end = _end_of(job, "failed", f"The training process was killed ({error}): {once_more}")

@@ -154,6 +154,7 @@ def _fit_windows(network: PrunableNetwork, job: FineTuning) -> tuple[nn.Module, 
     _resume(trainer, job.state_file)
 
     dice = _measure_with(job.spec, job.validation, device)
+    job.progress.report_validation(dice(trainer.averaged))  # what those that follow compare with: whole volumes have another Dice
 
     def report(state: Progress) -> bool:
         job.progress.report_step(state.step, state.loss)
@@ -186,6 +187,8 @@ def _fit_stacks(network: Any, job: FineTuning) -> tuple[nn.Module, Callable[[Any
     _resume(trainer, job.state_file)
     dice = _measure_with(job.spec, job.validation, device)
     tuned = job.spec.build().to(device)
+    tuned.load_state_dict(trainer.averaged())
+    job.progress.report_validation(dice(tuned))  # as above
 
     def report(trainer: StackTrainer) -> bool:
         job.progress.report_step(trainer.step, trainer.losses[0])

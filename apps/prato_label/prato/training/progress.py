@@ -32,7 +32,7 @@ class TrainingProgress:
             **{"best_metric": round(dice, 4), "dice_before": round(dice, 4), "start_ts": int(time.time())},
             **{"seconds": 0.0, "eta_seconds": None, "job": job},
         }
-        logger.info("%d epochs, %d steps; validation Dice of the current model %.4f", epochs, steps, dice)
+        logger.info("%d epochs, %d steps; Dice of the current model on whole validation volumes %.4f", epochs, steps, dice)
         self._write()
 
     def report_step(self, step: int, loss: float) -> None:
@@ -51,7 +51,7 @@ class TrainingProgress:
 
     def report_validation(self, dice: dict[str, float]) -> None:
         """Dice by structure and their "mean" on slices of validation patients, now."""
-        logger.info("validation Dice: %s", ", ".join(f"{name} {value:.3f}" for name, value in dice.items()))
+        logger.info("Dice on validation slices: %s", ", ".join(f"{name} {value:.3f}" for name, value in dice.items()))
         self.state |= {"validation": dice, "best_metric": max(self.state["best_metric"], dice["mean"])}
         self._write()
 
