@@ -69,10 +69,10 @@ def _same_box(data: str, rows: Sequence[Row], all_learn: bool) -> list[str]:
         for words, chosen in zip(("better than", "worse than"), shown):
             if chosen:
                 low, high = (f"{limit(difference.difference for _, difference in chosen):+.3f}" for limit in (min, max))
-                names = ", ".join(row.label.replace(" + box", "") for row, _ in chosen)
+                names = _named([row.label.replace(" + box", "") for row, _ in chosen], len(found))
                 parts.append(f"{words} {names} ({low if low == high else f'{low} to {high}'})")
         if others := len(found) - sum(map(len, shown)):
-            parts.append(f"not shown to differ from {others} of {len(found)}")
+            parts.append(f"not shown to differ from {'any' if others == len(found) else others} of {len(found)}")
         learning = sum(row.is_still_learning for row in [one, *(row for row, _ in found)])
         learn.append({0: "", len(found) + 1: "all"}.get(learning, f"{learning}"))
         said.append(f"{one.label} is {', '.join(parts)}")
@@ -81,6 +81,10 @@ def _same_box(data: str, rows: Sequence[Row], all_learn: bool) -> list[str]:
     said = said if alike else [sentence + count for sentence, count in zip(said, still)]
     said += _channel(rows)
     return [f"{DATA[data]}, pruning with the same box{still[0] if alike else ''}: {'; '.join(said)}."] if said else []
+
+
+def _named(labels: Sequence[str], of: int) -> str:
+    return f"all {of}" if len(labels) == of > 1 else ", ".join(labels)
 
 
 def _channel(rows: Sequence[Row]) -> list[str]:

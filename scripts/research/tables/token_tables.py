@@ -64,7 +64,6 @@ def token_part(name: str, results: list[dict[str, Any]]) -> tuple[str, Figure]:
         "DSC": lambda r: f"{r['dice']:.3f}",
         "HD95 (mm)": lambda r: f"{r['hd95']:.1f}",
         "GFLOP a volume": lambda r: f"{r['gflops']:.1f}",
-        "network ms a volume": lambda r: f"{r['network_ms']:.0f}",
     }
     text = f"## What the prompt is worth: {name.removeprefix('tokens_').replace('_', ' ')}\n\n"
     text += f"![DSC against kept tokens](../images/{name}.png)\n\n"
