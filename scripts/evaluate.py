@@ -99,7 +99,7 @@ def _show(about: dict[str, Any], found: dict[str, Any]) -> None:
     for name in STRUCTURES:
         undrawn = found["cases"] - found["structures"].get(name, {"cases": 0})["cases"]
         if undrawn:
-            typer.echo(f"The {name} is not scored in {undrawn} of {found['cases']} labels, which lack it.", err=True)
+            typer.echo(f"The {name} is missing in {undrawn} of {found['cases']} labels, and not scored there.", err=True)
     kept = ", ".join(f"{stage} {share:.2f}" for stage, share in found["kept_fraction"].items()) or "all"
     total = sum(found["latency_ms"].values())
     typer.echo(f"tokens kept: {kept}; {found['gflops']:.1f} of {found['gflops_dense']:.1f} GFLOP; {total:.0f} ms per volume")

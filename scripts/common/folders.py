@@ -42,7 +42,9 @@ def refusals(target: Path) -> Iterator[None]:
 
 def show_import(summary: Summary, target: Path) -> None:
     """What an import did."""
-    labels = f"{summary.labels} of them with a label" if summary.labels else "none of them with a label"
+    labels = f"{summary.labels or 'none'} of them with a label"
+    if summary.studies == 1:
+        labels = "with a label" if summary.labels else "without a label"
     typer.echo(f"{studies_of(summary.studies, len(summary.patients))} in {target}, {labels}: {counted(summary.written, 'new file')}.")
     for warning in summary.warnings:
         typer.echo(f"Warning: {warning}", err=True)
@@ -53,8 +55,8 @@ def show_import(summary: Summary, target: Path) -> None:
 
 def show_export(written: Sequence[str], left_out: Mapping[str, str], target: Path) -> None:
     """What an export did; exit code 1 where labels were left out."""
-    labels = counted(len(written), "final label")
-    typer.echo(f"{labels} {'is' if len(written) == 1 else 'are'} in {target}, with the image of each.")
+    verb, images = ("is", "its image") if len(written) == 1 else ("are", "their images")
+    typer.echo(f"{counted(len(written), 'final label')} {verb} in {target}, with {images}.")
     for study, reason in sorted(left_out.items()):
         typer.echo(f"{study} is left out: {reason}", err=True)
     if left_out:

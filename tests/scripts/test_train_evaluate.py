@@ -259,7 +259,7 @@ def test_a_structure_that_labels_lack_is_named_and_not_scored(tmp_path, dense_mo
         write_volume(label, np.where(drawn.array == 3, 3, 0).astype(np.uint8), drawn.affine)
     done = run_script(evaluate.main, "--studies", folder, "--model", dense_model, "--out", tmp_path / "result.csv")
     assert done.exit_code == 0, done.output
-    assert "The RV cavity is not scored in 2 of 2 labels, which lack it." in done.output and "The LV cavity" not in done.output
+    assert "The RV cavity is missing in 2 of 2 labels, and not scored there." in done.output and "The LV cavity" not in done.output
     assert [list(row["scores"]) for row in read_rows(tmp_path / "result.csv")] == [["LV cavity"]] * 2
 
 

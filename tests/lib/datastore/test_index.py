@@ -280,6 +280,11 @@ def test_the_list_names_the_annotator_of_the_version(folder: Path, sent: dict[st
     (folder / "datastore_v2.json").unlink()
     StudiesDatastore(str(folder))
     assert entry(folder)["annotator"] == annotator
+    listed = json.loads((folder / "datastore_v2.json").read_text())
+    listed["objects"]["a"]["labels"]["final"]["info"] |= {"annotator": sent.get("annotator", "")}  # as of before
+    (folder / "datastore_v2.json").write_text(json.dumps(listed))
+    StudiesDatastore(str(folder)).refresh()
+    assert entry(folder)["annotator"].strip() == annotator
 
 
 def test_a_folder_from_before_there_were_versions(folder: Path) -> None:

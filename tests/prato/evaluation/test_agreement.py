@@ -66,6 +66,15 @@ def test_the_latest_of_each_annotator_counts(label: LabelVersions, tmp_path: Pat
     assert study_agreement(label)["annotators"] == {"Ada": 5, "Bob": 2}
 
 
+def test_a_name_that_is_typed_otherwise_is_no_other_annotators(label: LabelVersions, tmp_path: Path) -> None:
+    for who, shift in (("Zoë Ny", 3), ("Bob", 2), ("zoe\u0308  ny", 0)):
+        label.save(Volume(heart(shift), AFFINE), {"annotator": who})
+    assert study_agreement(label)["annotators"] == {"Bob": 2, "zoe\u0308  ny": 3}
+    restore(label, 1, tmp_path / "a.nii.gz", {"annotator": "ZOË NY"})
+    found = study_agreement(label)
+    assert found["annotators"] == {"Bob": 2, "Zoë Ny": 4} and len(found["pairs"]) == 1
+
+
 def test_the_whole_folder(tmp_path: Path) -> None:
     for study, shifts in (("a", (0, 2)), ("b", (0, 0)), ("c", (0,))):
         for who, shift in zip(("Ada", "Bob"), shifts):

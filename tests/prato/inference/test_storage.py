@@ -86,14 +86,15 @@ def test_a_correction_changes_the_same_voxels(storage: Storage, usual: Volume) -
     mask, certain = np.zeros(SHAPE, np.uint8), np.zeros(SHAPE, bool)
     mask[20:40, 10:30, 1:4], certain[22:26, 10:14, 2] = 2, True
 
-    def correct(volume: Volume, before: np.ndarray, sure: np.ndarray, clicked: np.ndarray):
+    def correct(volume: Volume, before: np.ndarray, sure: np.ndarray, clicked: np.ndarray, slices: np.ndarray):
         image, strokes = ImageStack(volume), [Stroke(3, clicked)]
-        right, next_to_it = image.stack_slices((2, 1))
+        right, next_to_it = slices[:, image.axis].tolist()
         sent = MaskPrompt(before, Box.whole(before.shape), sure, right=(right,), propagate_to=(next_to_it,))
         return refiner.refine(image, sent, strokes), refiner.propagate(image, sent, strokes)
 
-    stored = storage.volume(usual), storage.array(mask), storage.array(certain), storage.voxels(CLICKED, SHAPE)
-    for expected, found in zip(correct(usual, mask, certain, CLICKED), correct(*stored)):
+    slices = np.array([[0, 0, 2], [0, 0, 1]])
+    stored = storage.volume(usual), storage.array(mask), storage.array(certain), *(storage.voxels(at, SHAPE) for at in (CLICKED, slices))
+    for expected, found in zip(correct(usual, mask, certain, CLICKED, slices), correct(*stored)):
         assert expected.changed and expected.box is not None
         assert np.array_equal(found.mask, storage.array(expected.mask))
         assert (found.box, found.changed) == (storage.box(expected.box, SHAPE), expected.changed)

@@ -76,7 +76,7 @@ def test_what_a_new_version_replaces_unseen(label: LabelVersions, tmp_path: Path
         for size, params in enumerate(
             (
                 {"annotator": "Ada"},  # version 2: what was found in the folder is nobody's
-                {"annotator": "Ada"},  # her own
+                {"annotator": "ada"},  # her own
                 {"annotator": "Bob"},  # hers, and he does not say what he started from
                 {"annotator": "Bob", "base_version": 4},
                 {"annotator": "Ada", "base_version": 3},  # she has not seen 4 and 5

@@ -81,12 +81,12 @@ def test_the_numbers_of_dropping(case, changed):
         torch.testing.assert_close(found.logits, expected.logits, atol=2e-5, rtol=0)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("samples", [0, 1, 2])
 def test_every_call_with_a_box_each_has_static_shapes(samples):
     assert has_static_shapes(unetr.DEFAULT_PLAN, boxes_of((96, 96), *((9.0, 33.0),) * samples)) == (samples > 0)
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_other_prompts_and_listeners_are_answered_by_the_network(case):
     network, image, plan = case

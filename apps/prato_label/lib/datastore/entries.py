@@ -111,6 +111,7 @@ def label_entry(folder: str, study: str, tag: str, label: DataModel, image: Call
         return label
     number, checksum = label.info.get("version"), label.info.get("sha256")
     is_known = _is_checked(label.info, head()) and isinstance(number, int) and isinstance(checksum, str)
+    is_known &= bool(label.info.get("annotator"))  # an older list may lack it
     if is_known and versions.is_current(number, checksum):
         return label
     sent = {key: value for key, value in label.info.items() if key not in ("ts", "name", "voxels", "phases", *_CHECK)}

@@ -15,7 +15,7 @@ from prato.data.structures import STRUCTURES, voxel_counts, voxel_ml
 from prato.evaluation.metrics import case_metrics
 from prato.labelling.files import list_labelled_studies
 from prato.labelling.phases import phase_count, phase_of
-from prato.labelling.records import LabelVersionError, Version
+from prato.labelling.records import LabelVersionError, Version, person_of
 from prato.labelling.versions import LabelVersions
 
 
@@ -90,14 +90,18 @@ def _read_pair(versions: LabelVersions, one: int, other: int) -> tuple[Volume, V
 
 
 def latest_by_annotator(versions: list[Version]) -> dict[int, dict[str, int]]:
-    """Phase -> annotator -> number of the latest version in which they drew it: restoring another's version is not drawing it."""
+    """Phase -> annotator, by the name that they gave last -> number of the latest version in which they drew it: restoring another's is not
+    drawing it."""
+    names: dict[str, str] = {}
     latest: dict[int, dict[str, int]] = {}
     for version in versions:
         for number in sorted(version.drawn_phases()):
             editor = version.phases[number].editor
-            if version.origin != "restored" or editor == version.annotator:
-                latest.setdefault(number, {})[editor] = version.version
-    return dict(sorted(latest.items()))
+            person = person_of(editor)
+            if version.origin != "restored" or person == person_of(version.annotator):
+                names[person] = editor
+                latest.setdefault(number, {})[person] = version.version
+    return {number: {names[person]: drawn for person, drawn in found.items()} for number, found in sorted(latest.items())}
 
 
 def study_agreement(versions: LabelVersions) -> dict[str, Any]:

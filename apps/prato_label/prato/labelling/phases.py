@@ -6,13 +6,12 @@ corrected and final phases are trained on. What a labeller drew gives way to lab
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from prato.labelling.records import UNKNOWN, LabelVersionError, Phase, Phases, State
+from prato.labelling.records import UNKNOWN, LabelVersionError, Phase, Phases, State, person_of
 
 
 def phase_count(mask: np.ndarray) -> int:
@@ -94,15 +93,10 @@ def approve(phases: Phases, numbers: Iterable[int], approver: str, alone: bool =
     after = dict(phases)
     for number in numbers:
         known = _corrected(phases, number, "approved")
-        if not alone and _words(known.editor) == _words(approver):
+        if not alone and person_of(known.editor) == person_of(approver):
             raise LabelVersionError(f"Phase {number} was drawn by {approver}: somebody else has to approve it.")
         after[number] = known.model_copy(update={"state": "final", "approved_by": approver, "reason": None})
     return after
-
-
-def _words(name: str) -> list[str]:
-    """The words of somebody's ``name``, however they are typed: in capitals, with other spaces, with accents as letters of their own."""
-    return unicodedata.normalize("NFKC", name).casefold().split()
 
 
 def send_back(phases: Phases, numbers: Iterable[int], reason: str) -> dict[int, Phase]:

@@ -148,6 +148,12 @@ def annotator_from(params: dict[str, Any]) -> str:
     return name
 
 
+def person_of(name: str) -> str:
+    """What tells somebody's ``name`` from another person's, however it is typed: in capitals, with other spaces, with accents as letters of
+    their own."""
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
 def base_version_from(params: dict[str, Any], study: str, versions: list[Version]) -> int | None:
     """The ``base_version`` in ``params``, None where there is none.
 
@@ -182,15 +188,14 @@ def find_conflicts(
 ) -> list[Version]:
     """The ``versions`` whose work in the phases ``replaced`` is replaced by a new one of ``annotator`` that was not made from them.
 
-    With a ``base``, all that drew in them after it; without one, those that hold the phases now (``before``) where a labeller of another
-    name stored them. Whoever drew the phases ``dropped``, of a label that does not fit its image, has lost them in any case.
+    With a ``base``, all that drew in them after it; without one, those that hold the phases now (``before``) where another labeller stored
+    them. Whoever drew the phases ``dropped``, of a label that does not fit its image, has lost them in any case.
     """
     numbers, lost = set(replaced), {phase.version for phase in dropped.values() if phase.is_drawn}
     if base is not None:
         lost |= {version.version for version in versions if version.version > base and version.drawn_phases() & numbers}
     else:
         holding = {before[number].version for number in numbers if number in before and before[number].is_drawn}
-        lost |= {
-            v.version for v in versions if v.version in holding and v.origin not in ("found", "converted") and v.annotator != annotator
-        }
+        others = (v for v in versions if person_of(v.annotator) != person_of(annotator))
+        lost |= {v.version for v in others if v.version in holding and v.origin not in ("found", "converted")}
     return [version for version in versions if version.version in lost]

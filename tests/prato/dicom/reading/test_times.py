@@ -177,12 +177,18 @@ def test_images_of_many_heartbeats_whose_trigger_times_differ_a_little_are_no_ci
     [lambda t: (t + 3) % 8, lambda t: 7 - t, lambda t: t * 3 % 8, lambda t: t * 5 % 8 * 7],
     ids=["the R wave within", "reversed", "every third", "made up"],
 )
-@pytest.mark.parametrize("start", ["20260131101100", "20261231235958"], ids=["by day", "over midnight"])
-def test_phases_that_were_acquired_one_after_the_other_are_a_cine(tmp_path: Path, beat: Callable[[int], int], start: str) -> None:
+@pytest.mark.parametrize(
+    ("start", "date"),
+    [("20260131101100", "%Y%m%d"), ("20261231235958", "%Y%m%d"), ("20261231235958", "%Y.%m.%d")],
+    ids=["by day", "over midnight", "in the dates of ACR-NEMA"],
+)
+def test_phases_that_were_acquired_one_after_the_other_are_a_cine(
+    tmp_path: Path, beat: Callable[[int], int], start: str, date: str
+) -> None:
     images = SCAN.images()
     for n, ds in enumerate(images):
         when = datetime.strptime(start, "%Y%m%d%H%M%S") + timedelta(seconds=beat(n % SCAN.phases) * 0.9)
-        ds.AcquisitionDate, ds.AcquisitionTime = when.strftime("%Y%m%d"), when.strftime("%H%M%S.%f")
+        ds.AcquisitionDate, ds.AcquisitionTime = when.strftime(date), when.strftime("%H%M%S.%f")
     report = import_dicom(save(tmp_path / "in", images), tmp_path / "out")
     check(SCAN, report, tmp_path / "out")
     assert (report.refused, report.left_out) == ([], [])
