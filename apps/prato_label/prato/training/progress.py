@@ -52,7 +52,9 @@ class TrainingProgress:
     def report_validation(self, dice: dict[str, float]) -> None:
         """Dice by structure and their "mean" on slices of validation patients, now."""
         logger.info("Dice on validation slices: %s", ", ".join(f"{name} {value:.3f}" for name, value in dice.items()))
-        self.state |= {"validation": dice, "best_metric": max(self.state["best_metric"], dice["mean"])}
+        # the first compares with nothing: the Dice of whole volumes, which was there before, is another
+        best = max(self.state["best_metric"], dice["mean"]) if "validation" in self.state else dice["mean"]
+        self.state |= {"validation": dice, "best_metric": best}
         self._write()
 
     def report_result(self, result: dict[str, Any]) -> None:
