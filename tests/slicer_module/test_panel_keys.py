@@ -19,8 +19,8 @@ from tests.slicer_module.panel_driver import end_interaction
 
 pytestmark = pytest.mark.slow
 FIRST, THIRD = (2, 20, 2, 18, 0, 5), (6, 17, 4, 16, 1, 5)
-#: Half-way between them: each side rounded, halves upwards.
-SECOND = (4, 19, 3, 17, 1, 5)
+#: Half-way between them: half a voxel is a whole one.
+SECOND = (4, 19, 3, 17, 0, 5)
 
 
 def box_of(driver: CineDriver) -> tuple[int, ...]:

@@ -122,7 +122,8 @@ def test_who_serves_a_pacs_is_not_told_to_put_files_into_a_folder(
 def test_a_new_folder_is_no_reason_to_warn(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "lib.datastore.index"):
         StudiesDatastore(str(folder))
-    assert not caplog.records
+    # the thread of a store that another test has closed may still tell that its PACS cannot be reached
+    assert not [record for record in caplog.records if record.name != "lib.datastore.pacs"]
 
 
 def test_what_comes_into_the_folder_is_seen_whole_or_not_at_all(
