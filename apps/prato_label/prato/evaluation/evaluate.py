@@ -56,7 +56,8 @@ def evaluate_volume(
     box = perturb_box(tight, shape, condition, seeded_rng(seed, condition.value, files.name), axis)
     predictor.set_image(volume)
     prediction = predictor.predict([] if box is None else [BoxPrompt(box)], prune)
-    drawn = {name: value for name, value in STRUCTURES.items() if name not in undrawn_structures(truth, axis)}
+    undrawn = undrawn_structures(truth, axis)
+    drawn = {name: value for name, value in STRUCTURES.items() if name not in undrawn}
     scores = case_metrics(prediction.mask, truth, volume.spacing, drawn)
     ml = voxel_ml(volume.spacing)
     volumes = {name: {"mask": _ml(prediction.mask == value, ml), "expert": _ml(truth == value, ml)} for name, value in STRUCTURES.items()}
