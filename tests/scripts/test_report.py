@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,3 +39,22 @@ def test_every_table_says_how_it_was_made(path: Path) -> None:
         assert needed <= set(row), path.name
     if path.name in _CASES:
         assert "command" in read_rows(path.with_name(_CASES[path.name]))[0]
+
+
+@pytest.mark.slow
+def test_the_pages_are_what_the_results_give(tmp_path: Path) -> None:
+    """In a copy of the repository, emptied of what ``make report`` writes, it writes every word again."""
+    app = Path("apps", "prato_label")
+    for name in ("docs", "scripts", app / "model", app / "refiner"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "README.md", tmp_path)
+    pages = {path: path.read_text() for path in sorted(tmp_path.rglob("*.md"))}
+    for path, text in pages.items():
+        if path.parent.name in ("results", "model", "refiner"):
+            path.unlink()
+        else:
+            path.write_text(re.sub(r"(<!-- [\w ]+: begin -->\n).*?(<!-- [\w ]+: end -->)", r"\1\2", text, flags=re.DOTALL))
+    paths = os.pathsep.join([str(tmp_path), str(ROOT / app)])
+    subprocess.run([sys.executable, "scripts/report.py"], cwd=tmp_path, env={**os.environ, "PYTHONPATH": paths}, check=True)
+    assert {*tmp_path.rglob("*.md")} == {*pages}
+    assert [str(path.relative_to(tmp_path)) for path, text in pages.items() if path.read_text() != text] == []
