@@ -10,17 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 from fastapi import HTTPException, UploadFile
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
-from monailabel.datastore.local import DataModel
+from monailabel.datastore.local import DataModel, ImageLabelModel
 
 import lib.datastore.studies
 from lib.activelearning.registry import build_strategies
 from lib.activelearning.studies import shuffle_unlabelled
-from lib.datastore.entries import image_entry, known_phases
+from lib.datastore.entries import image_entry, known_phases, mark_known_phases
 from lib.datastore.studies import StudiesDatastore
 from lib.server.uploads import add_image
 from prato.data.nifti import write_volume
+from prato.data.studies.folder import Manifest, Study, save_manifest
 from tests.app.live import write_study
 from tests.lib.activelearning.test_acquisition_strategy import Folder
 
@@ -41,6 +42,8 @@ class Listed(Folder):
         return self.info
 
 
+@example({"marked": {"ed": 1, "es": 4}}, 3)
+@example({"marked": {"ed": 1, "es": 4}}, 6)
 @given(st.dictionaries(st.sampled_from(KEPT), ANYTHING), st.none() | st.integers(1, 6))
 def test_whatever_stands_in_the_list_a_study_is_handed_out(info: dict[str, Any], phases: int | None) -> None:
     header = None if phases is None else {"phases": phases} if phases > 1 else {}
@@ -51,6 +54,13 @@ def test_whatever_stands_in_the_list_a_study_is_handed_out(info: dict[str, Any],
     assert list(shuffle_unlabelled({"strategy": "random"}, Listed(read))) == ["a"]
     assert isinstance(read.get("strategy", {}), dict) and isinstance(read.get("review", {}).get("reason", ""), str)
     assert read["note"] == "x" and image_entry(DataModel(info=read, ext=".nii.gz"), header).info == read
+
+
+def test_a_cine_that_the_manifest_does_not_list_is_not_marked_and_keeps_no_other_from_it(tmp_path: Path) -> None:
+    save_manifest(tmp_path, Manifest(source="x", studies={"b": Study(patient="p", ed=1, es=3)}))
+    found = {study: ImageLabelModel(image=DataModel(info={"phases": 5}, ext=".nii.gz"), labels={}) for study in "abc"}
+    marked = mark_known_phases(found, str(tmp_path))
+    assert {study: known_phases(entry.image.info)[1] for study, entry in marked.items()} == {"a": None, "b": (1, 3), "c": None}
 
 
 def test_a_list_with_nonsense_in_it_serves_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
