@@ -134,6 +134,24 @@ def test_a_model_scores_an_image_the_same_way_each_time(tmp_path, heart) -> None
     assert phases_score(predictor, image, image, True).value == 0
 
 
+@pytest.mark.parametrize("empty", [0, 1])
+def test_one_phase_without_a_heart_is_the_most_useful(empty: int) -> None:
+    """The other may hold one: an empty mask is no heart that beats hard."""
+    masks = [row(3, 2, 1, 0)] * 2
+    masks[empty] = row(0, 0, 0, 0)
+    found = iter(masks)
+
+    class Finds:
+        def set_image(self, image: ImageStack) -> None: ...
+
+        def predict(self) -> SimpleNamespace:
+            return SimpleNamespace(mask=next(found))
+
+    image = ImageStack(oblique(np.zeros((4, 1, 1), np.int16), (1.5, 1.5, 8.0)))
+    score = phases_score(Finds(), image, image, known=True)
+    assert score.value == 1 and "no heart" in score.reason
+
+
 @pytest.mark.slow
 def test_no_heart_at_all_is_the_most_useful(model_files, heart, monkeypatch) -> None:
     predictor, image = Predictor.from_files(model_files["swin_unetr"]), ImageStack(heart)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from prato.data.image_files import read_exact, write_exact
 from prato.data.nifti import Volume, VolumeError, read_volume, volume_bytes
-from prato.data.orientation import ORIENTATION_WARNINGS
+from prato.data.orientation import ORIENTATION_WARNINGS, check_field_of_view
 from prato.data.stack import check_image
 from tests.prato.data.nifti_files import SPACING, dtypes, itk_reading, nifti_file, raw_header, rigid, rigids, shapes, spacings, write_nifti
 
@@ -238,6 +239,16 @@ def test_what_nothing_can_repair_is_refused_with_the_reason(tmp_path: Path, case
     header, says = REFUSED[case]
     with pytest.raises(VolumeError, match=says):
         read_volume(write_nifti(tmp_path / "a.nii", ARRAY, **header))
+
+
+@pytest.mark.parametrize("order", permutations(range(3)))
+def test_how_large_an_image_is_does_not_hang_on_how_it_lies(order: tuple[int, ...]) -> None:
+    lying = np.eye(4)
+    lying[:3, :3] = np.diag([10.0, 10.0, 1.0])[[*order]]
+    with pytest.raises(VolumeError, match="4000 x 3500 mm large"):
+        check_field_of_view(lying, (400, 350, 5), "The image")
+    lying[:3, :3] = np.diag([1.0, 1.0, 10.0])[[*order]]
+    check_field_of_view(lying, (400, 350, 20), "The image")
 
 
 @pytest.mark.parametrize("shape", [(140, 130, 3), (3, 130, 140)])

@@ -73,6 +73,19 @@ def test_what_the_expert_did_not_draw_is_no_mistake():
     assert list(part["scores"]) == ["LV cavity"] and part["mean_dice"] == part["scores"]["LV cavity"]["dice"] > 0.5
 
 
+def test_a_study_is_scored_alike_whichever_way_it_is_stored():
+    made = make_phantom(0, 1)
+    predictor, study = Predictor.from_files(MODEL), StudyFile("a", "a", Path("a.nii.gz"), Path("a.nii.gz"))
+    image, label = made.images["ED"], made.labels["ED"]
+    rows = []
+    for axes in ((0, 1, 2), (2, 0, 1)):
+        stored = Volume(image.transpose(axes), made.affine[:, [*axes, 3]])
+        rows.append(evaluate_volume(predictor, stored, label.transpose(axes), study, BoxCondition.oversized, None, 0))
+    usual, other = rows
+    assert other["scores"] == usual["scores"] and other["volumes_ml"] == usual["volumes_ml"]
+    assert other["box"] == [*usual["box"][4:], *usual["box"][:4]]
+
+
 class Oracle(torch.nn.Module):
     """A stand-in network that calls every pixel above zero myocardium."""
 
