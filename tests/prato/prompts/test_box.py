@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prato.prompts.base import PromptError
-from prato.prompts.box import Box
+from prato.prompts.box import MAX_BOXES, Box, BoxPrompt
 
 SHAPE = (40, 30, 8)
 
@@ -52,6 +52,14 @@ def test_unusable_bounds_are_refused_in_one_sentence(bounds, word):
     with pytest.raises(PromptError, match=word) as caught:
         Box.from_bounds(bounds, SHAPE)
     assert "\n" not in str(caught.value)
+
+
+def test_only_so_many_boxes_are_taken_at_a_time():
+    """Each is computed by itself: a request with thousands would keep the server from all others."""
+    box = [3, 20, 4, 25, 1, 6]
+    assert len(BoxPrompt.from_request({"roi": [box] * MAX_BOXES}, SHAPE, (1.0, 1.0, 1.0))) == MAX_BOXES
+    with pytest.raises(PromptError, match=f"roi holds {MAX_BOXES + 1} boxes: send at most {MAX_BOXES} at a time"):
+        BoxPrompt.from_request({"roi": [box] * (MAX_BOXES + 1)}, SHAPE, (1.0, 1.0, 1.0))
 
 
 def test_a_plane_box_has_four_bounds():

@@ -208,6 +208,7 @@ def test_where_pixels_lie_is_finite_and_turns_with_the_picture(seed, structure, 
     grey, scores = random.random((16, 16), np.float32), random.random((4, 16, 16), np.float32)
     found = geometry(grey, mask, scores, (structure, np.array([place])))
     assert found.shape == (PLACED, 16, 16) and np.isfinite(found).all() and np.abs(found).max() <= 4
+    assert np.abs(found[28]).max() <= 1  # how much surer than at the click
     if not all(0 <= side < 16 for side in place):
         assert not found.any()
         return

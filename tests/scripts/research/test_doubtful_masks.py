@@ -29,6 +29,8 @@ def test_what_the_faults_are() -> None:
     _, truth = corrupt("slices shifted", volume, label, "s", FAULTS)
     middles = np.array([np.argwhere(truth[:, :, k]).mean(0) * volume.spacing[:2] for k in range(5)])
     assert 2 < np.ptp(middles, axis=0).max() <= 30 and np.abs(middles - middles.mean(0)).max() <= 30
+    inverted = corrupt("inverted", volume, label, "s", FAULTS)[0].array
+    assert inverted.min() == 0 and (inverted.argmin(), inverted.argmax()) == (volume.array.argmax(), volume.array.argmin())
     dark = volume.array <= np.percentile(volume.array, 30)
     assert (corrupt("bright background", volume, label, "s", FAULTS)[0].array[dark] == volume.array.max()).all()
     for fault, share in (("noise of 20 %", 0.2), ("noise of 40 %", 0.4)):
