@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
 
 from PratoLabelLib.scene.drawing import Drawing, Part
+from PratoLabelLib.studies.autosave import Autosave
 from PratoLabelLib.studies.drafts import DraftFolder
 from tests.slicer_module.fake_client import LABELS
 
@@ -108,3 +111,19 @@ def test_a_folder_that_cannot_be_written_is_an_error_and_leaves_no_half_file(tmp
     with pytest.raises(OSError):
         save(DraftFolder(tmp_path / "file"))
     assert [path.name for path in tmp_path.rglob("*")] == ["file"]
+
+
+@pytest.mark.parametrize("has_gone_on", [False, True])
+def test_a_draft_that_is_in_the_segments_goes_with_the_next_one_unless_another_slicer_has_gone_on_from_it(
+    tmp_path: Path, has_gone_on: bool
+) -> None:
+    drafts, drawn = DraftFolder(tmp_path), {0: Drawing(MASK)}
+    earlier = save(drafts)
+    study: Any = SimpleNamespace(study="p1", labels=LABELS, base=None, provenance={}, is_in_scene=True, has_unsent_edits=True)
+    study.holds, study.unsent, study.unsent_phases = lambda drawings: True, lambda: drawn, lambda: {0}
+    kept = Autosave(drafts, "http://a", study, pytest.fail)
+    if has_gone_on:
+        drafts.save(earlier, "http://a", "p1", {0: Drawing(MASK[::-1])}, LABELS, 2, {})
+    kept.note_change()
+    kept.save()
+    assert kept.offer is None and earlier.exists() == has_gone_on

@@ -189,6 +189,8 @@ def test_what_cannot_be_a_box_is_said(scene: Any) -> None:
     empty = scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "new")
     with pytest.raises(GeometryError, match="new has no size yet: place it around the heart"):
         roi_to_ijk_box(empty, heart)
+    with pytest.raises(GeometryError, match="box has no size yet"):  # two clicks in one row
+        roi_to_ijk_box(roi(scene, np.eye(4), (10.0, 0.0, 10.0)), heart)
     far = np.eye(4)
     far[:3, 3] = (500, 0, 0)
     box = roi(scene, far, (10.0, 10.0, 10.0))

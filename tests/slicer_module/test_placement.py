@@ -115,10 +115,13 @@ def test_placing_that_is_given_up_leaves_the_box_as_it_was() -> None:
     assert placed == []
 
 
-def test_clicks_beside_the_image_make_no_box() -> None:
+@pytest.mark.parametrize(
+    ("first", "second"), [((100, 70), (130, 90)), ((100, 10), (130, 20)), ((-30, 10), (-20, 20)), ((10, -30), (20, -20))]
+)
+def test_clicks_beside_the_image_make_no_box(first: tuple[int, int], second: tuple[int, int]) -> None:
     volume, roi, placed = make_volume(6), make_box(), []
     Placement(roi, volume, None, lambda: placed.append(1))
-    click_voxels(roi, volume, (100, 70, 3), (130, 90, 3))
+    click_voxels(roi, volume, (*first, 3), (*second, 3))
     assert placed == [1]
     assert roi.GetNumberOfControlPoints() == 0
 
