@@ -4,7 +4,7 @@ import sys
 
 from rich.table import Table
 
-from scripts.common.tables import print_table
+from scripts.common.tables import print_table, shorten_list
 
 STUDY, NUMBER = "a_study_with_a_long_name_[bold]_4d", "1234567890"
 
@@ -29,3 +29,8 @@ def test_nothing_is_cut_short_in_a_terminal(capsys, monkeypatch):
     cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if line.startswith("│")]
     assert "…" not in out and max(len(line) for line in out.splitlines() if line.startswith("│")) <= 80
     assert ["".join(parts) for parts in zip(*cells)] == [STUDY, *[NUMBER] * 8]
+
+
+def test_a_long_list_of_names_ends_early_and_says_so():
+    assert shorten_list([*"abcde"]) == "a, b, c, d, e"
+    assert shorten_list([*"abcdef"]) == "a, b, c, d, e, ..."

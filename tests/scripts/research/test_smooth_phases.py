@@ -3,6 +3,7 @@ import pytest
 
 from prato.function.curve import VolumeCurve
 from prato.phantom.beat import make_beat_labels
+from prato.prompts.box import Box
 from scripts.research.smooth_phases import smooth_phases
 
 SPACING = (1.5, 1.5)
@@ -49,6 +50,14 @@ def test_what_moves_smoothly_stays(beat):
     assert all(dice(smoothed[..., t], labels[..., t]) > 0.97 for t in range(20))
     fractions = [1 - curve.lv.min() / curve.lv.max() for curve in curves]
     assert abs(fractions[0] - fractions[1]) < 0.01
+
+
+@pytest.mark.slow
+def test_a_heart_that_reaches_the_edge_of_the_image_loses_nothing_there(beat):
+    labels = beat[0][Box.around(beat[0].any(-1)).slices[:2]]
+    smoothed = smooth_phases(labels, SPACING)
+    for edge in (smoothed[0], smoothed[-1], smoothed[:, 0], smoothed[:, -1]):
+        assert edge.any()
 
 
 @pytest.mark.slow
