@@ -15,8 +15,9 @@ from prato.data.studies.folder import Study, describe_study
 from prato.data.studies.label_records import recorded_image_info
 
 ANYTHING = st.sampled_from([None, True, False, -1, 0, 1, 2, 3, 5, 7, 1.0, float("nan"), "", "2", [], {}])
-#: Two phases, since hardly any two of ANYTHING are.
-NAMED = st.permutations(range(6)).map(lambda order: {"ed": order[0], "es": order[1]})
+#: Two phases, or one twice, since hardly any two of ANYTHING are.
+PAIRS = st.permutations(range(6)) | st.tuples(st.integers(0, 5), st.integers(0, 5))
+NAMED = PAIRS.map(lambda pair: {"ed": pair[0], "es": pair[1]})
 
 
 @settings(deadline=None)
