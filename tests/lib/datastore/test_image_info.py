@@ -12,7 +12,7 @@ import pytest
 from fastapi import HTTPException, UploadFile
 from hypothesis import given
 from hypothesis import strategies as st
-from monailabel.datastore.local import DataModel
+from monailabel.datastore.local import DataModel, ImageLabelModel
 
 import lib.datastore.studies
 from lib.activelearning.registry import build_strategies
@@ -63,6 +63,20 @@ def test_a_list_with_nonsense_in_it_serves_all_the_same(tmp_path: Path, monkeypa
     for name in ("first", "random"):
         assert build_strategies({}, "heart")[name]({"strategy": name}, store)["id"] == "a"
     assert store.get_image_info("a")["note"] == "kept" and not {"marked", "review"} & set(store.get_image_info("a"))
+
+
+def test_a_study_that_vanishes_is_unknown_from_then_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Vanishing(dict[str, ImageLabelModel]):
+        """A list that loses what it was asked for, as where a file is removed while a page of all studies is put together."""
+
+        def __contains__(self, study: object) -> bool:
+            return dict.pop(self, study, None) is not None
+
+    monkeypatch.setattr(lib.datastore.studies.settings, "MONAI_LABEL_DATASTORE_AUTO_RELOAD", False)
+    write_study(tmp_path / "a.nii.gz")
+    store = StudiesDatastore(str(tmp_path))
+    store._datastore.objects = Vanishing(store._datastore.objects)
+    assert store.get_image_info("a").get("path") in (None, str(tmp_path / "a.nii.gz"))
 
 
 @pytest.mark.parametrize("params", [{"marked": 5}, {"review": {"state": "rejected", "reason": 5}}, {"strategy": "x"}, {"phases": 3}])
