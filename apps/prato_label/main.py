@@ -27,6 +27,7 @@ from lib.server.shutdown import is_ending
 from lib.server.uploads import UploadSessions, remove_abandoned_uploads
 from prato.models.registry import DEFAULT_MODEL
 from prato.retraining.round import TrainingOrder
+from prato.runtime.memory import release_free_memory
 from prato_server.settings import load_settings
 from prato_server.startup import reason_not_to_listen, reason_not_to_serve
 
@@ -95,6 +96,11 @@ class PratoLabelApp(MONAILabelApp):
 
     def _load_sessions(self, load: bool = False) -> UploadSessions | None:
         return UploadSessions(settings.MONAI_LABEL_SESSION_PATH, settings.MONAI_LABEL_SESSION_EXPIRY) if load else None
+
+    def cleanup_sessions(self) -> None:
+        """What MONAI Label asks for every five minutes: remove sessions that have expired, and let go of memory that nothing needs."""
+        super().cleanup_sessions()
+        release_free_memory()
 
     def on_init_complete(self) -> None:
         super().on_init_complete()

@@ -104,6 +104,21 @@ def test_first_is_the_first_by_name() -> None:
     assert built("first")({}, Folder("c", "a", "b")) == {"id": "a"}
 
 
+def test_thousands_of_studies_are_not_compared_with_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = 0
+
+    class Time(int):
+        def __lt__(self, other: int) -> bool:
+            nonlocal compared
+            compared += 1
+            return int(self) < int(other)
+
+    names = [f"study{number}" for number in range(300)]
+    monkeypatch.setattr("lib.activelearning.studies.first_readable", lambda studies, datastore: studies[0])
+    drawn(Folder(*names, handed_out={name: Time(1) for name in names}))
+    assert 0 < compared < 20 * len(names)
+
+
 def test_a_file_that_cannot_be_read_is_handed_out_where_there_is_no_other_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lib.datastore.studies.settings, "MONAI_LABEL_DATASTORE_AUTO_RELOAD", False)
     write_volume(tmp_path / "c.nii.gz", np.ones((8, 7, 3), np.int16), np.diag([-1.5, -1.5, 8.0, 1.0]))

@@ -75,6 +75,20 @@ def test_a_list_with_nonsense_in_it_serves_all_the_same(tmp_path: Path, monkeypa
     assert store.get_image_info("a")["note"] == "kept" and not {"marked", "review"} & set(store.get_image_info("a"))
 
 
+def test_a_study_that_vanishes_is_unknown_from_then_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Vanishing(dict[str, ImageLabelModel]):
+        """A list that loses what it was asked for, as where a file is removed while a page of all studies is put together."""
+
+        def __contains__(self, study: object) -> bool:
+            return dict.pop(self, study, None) is not None
+
+    monkeypatch.setattr(lib.datastore.studies.settings, "MONAI_LABEL_DATASTORE_AUTO_RELOAD", False)
+    write_study(tmp_path / "a.nii.gz")
+    store = StudiesDatastore(str(tmp_path))
+    store._datastore.objects = Vanishing(store._datastore.objects)
+    assert store.get_image_info("a").get("path") in (None, str(tmp_path / "a.nii.gz"))
+
+
 @pytest.mark.parametrize("params", [{"marked": 5}, {"review": {"state": "rejected", "reason": 5}}, {"strategy": "x"}, {"phases": 3}])
 def test_who_sends_an_image_may_not_set_it_either(tmp_path: Path, params: dict[str, Any]) -> None:
     write_volume(tmp_path / "a.nii.gz", np.ones((8, 7, 3), np.int16), np.diag([-1.5, -1.5, 8.0, 1.0]))

@@ -13,6 +13,7 @@ import pytest
 from fastapi import UploadFile
 from monailabel.interfaces.app import MONAILabelApp
 
+import main
 from lib.server.uploads import UploadSessions, remove_abandoned_uploads, stored_upload
 
 
@@ -31,6 +32,15 @@ def test_sessions_of_a_server_that_has_ended_end_too(tmp_path: Path, monkeypatch
     monkeypatch.setattr(time, "time", lambda: now + 10_000)
     MONAILabelApp.cleanup_sessions(app)
     assert not list((tmp_path / "sessions").iterdir())
+
+
+def test_with_expired_sessions_unused_memory_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    released: list[str] = []
+    monkeypatch.setattr(main, "release_free_memory", lambda: released.append("all"))
+    app = object.__new__(main.PratoLabelApp)
+    app._sessions = None
+    app.cleanup_sessions()
+    assert released == ["all"]
 
 
 def test_sessions_of_a_clock_that_has_been_set_back_end_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

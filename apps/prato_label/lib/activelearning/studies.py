@@ -102,7 +102,8 @@ def shuffle_unlabelled(request: dict[str, Any], datastore: Datastore) -> dict[st
 
     free = [study for study in unlabelled if not is_busy(study)] or list(unlabelled)
     times = {study: find_time(handed_out[study].get(own, {})) for study in free}
-    oldest = [study for study, ts in times.items() if ts == min(times.values())]
+    longest_ago = min(times.values())
+    oldest = [study for study, ts in times.items() if ts == longest_ago]
     seed = request.get("seed", 0)
     oldest.sort(key=lambda study: shuffle_key(seed, study))
     return {study: unlabelled[study] for study in oldest}

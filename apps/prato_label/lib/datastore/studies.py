@@ -6,6 +6,7 @@ import logging
 import re
 import time
 from contextlib import suppress
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal
 
@@ -145,9 +146,9 @@ class StudiesDatastore(DurableIndex):
 
     def get_image_info(self, image_id: str) -> dict[str, Any]:
         """What is known of a study, and its ``path``; empty for an unknown one."""
-        if image_id not in self._datastore.objects:
-            return {}
-        return {**super().get_image_info(image_id), "path": self.get_image_uri(image_id)}
+        known = self._datastore.objects.get(image_id)
+        # not the stock one, which asks the disk where links lead: a page and a strategy want to know about thousands
+        return {} if known is None else {**deepcopy(known.image.info), "path": self._image_path(image_id, known.image.ext)}
 
     def get_label_uri(self, label_id: str, label_tag: str) -> str:
         """Where a label that exists lies in the folder."""

@@ -18,6 +18,7 @@ from monailabel.endpoints import datastore
 from monailabel.endpoints.user.auth import User
 from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.others.generic import get_mime_type
+from starlette.types import Receive, Scope, Send
 
 from lib.datastore.studies import StudiesDatastore
 from lib.server.checks import ANNOTATOR, USER
@@ -35,7 +36,7 @@ def download_image(image: str, user: User = USER) -> Response:
         return datastore.download_image(image)
     path = Path(store.get_image_uri(image))
     with name_errors(path):
-        return stream(path.open("rb"), path.name)
+        return Download(path.open("rb"), path.name)
 
 
 @router.get("/dataset")
@@ -56,7 +57,7 @@ def download_dataset(limit_cases: int | None = None, user: User = ANNOTATOR) -> 
     except BaseException:
         file.close()
         raise
-    return stream(file, "dataset.zip")
+    return Download(file, "dataset.zip")
 
 
 def _pack(archive: zipfile.ZipFile, pair: dict[str, str]) -> None:
@@ -81,12 +82,22 @@ def name_errors(path: Path) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def stream(file: IO[bytes], name: str) -> StreamingResponse:
-    """The content of the open ``file``, which is closed after, as a download called ``name``."""
-    size = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    headers = {"content-length": str(size), "content-disposition": content_disposition(name)}
-    return StreamingResponse(_chunks(file, size), media_type=get_mime_type(name), headers=headers)
+class Download(StreamingResponse):
+    """The content of the open ``file`` as a download called ``name``.
+
+    The file is closed when the reply ends, also where the client leaves in the middle: what was never read to its end would stay open until
+    Python collects its garbage, and an archive would keep its place on the disk as long.
+    """
+
+    def __init__(self, file: IO[bytes], name: str) -> None:
+        self._file, size = file, file.seek(0, os.SEEK_END)
+        file.seek(0)
+        headers = {"content-length": str(size), "content-disposition": content_disposition(name)}
+        super().__init__(_chunks(file, size), media_type=get_mime_type(name), headers=headers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._file:
+            await super().__call__(scope, receive, send)
 
 
 def content_disposition(name: str) -> str:
@@ -97,7 +108,6 @@ def content_disposition(name: str) -> str:
 
 def _chunks(file: IO[bytes], size: int) -> Iterator[bytes]:
     """``size`` bytes, as many as were announced: another program may write to the file."""
-    with file:
-        while size > 0 and (chunk := file.read(min(_CHUNK, size))):
-            size -= len(chunk)
-            yield chunk
+    while size > 0 and (chunk := file.read(min(_CHUNK, size))):
+        size -= len(chunk)
+        yield chunk

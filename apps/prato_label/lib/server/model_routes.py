@@ -19,7 +19,7 @@ from monailabel.utils.others.generic import file_checksum
 
 from lib.server import checks
 from lib.server.checks import ADMIN, ANNOTATOR, USER
-from lib.server.downloads import name_errors, stream
+from lib.server.downloads import Download, name_errors
 from prato.inference.predictor import load_segmenter
 from prato.models.checkpoint import CheckpointError
 from prato.retraining.model_store import ModelRecord, ModelStore, ReplacedError, StoreError, UnknownVersionError, current_version
@@ -70,7 +70,7 @@ def download_model(model: str, user: User = ADMIN) -> Response:
     if not path.is_file():
         raise HTTPException(404, f"There is no file of {model} yet: upload one, or train the model.")
     with name_errors(path):
-        return stream(path.open("rb"), f"{model}{path.suffix}")
+        return Download(path.open("rb"), f"{model}{path.suffix}")
 
 
 @router.put("/{model}")

@@ -27,6 +27,7 @@ from prato.retraining.model_store import StoreError
 from prato.retraining.round import TrainingOrder, train_round
 from prato.retraining.training_data import TooFewPatientsError
 from prato.runtime.devices import is_out_of_memory
+from prato.runtime.memory import release_free_memory
 from prato.training.fine_tuning import TrainingStopped
 
 #: Errors whose message is written for a person.
@@ -85,7 +86,8 @@ class _Worker:
             try:
                 end = self._run_round(job, message["order"])
             finally:
-                torch.cuda.empty_cache()  # the server needs the GPU memory of the round while this process waits
+                torch.cuda.empty_cache()  # while this process waits, the server needs the memory of the round, on the GPU and here
+                release_free_memory()
                 logging.getLogger("prato").removeHandler(sender)
             self.send(id=job, **end)
 
