@@ -15,7 +15,7 @@ from cachetools import LRUCache
 
 from lib.server.page.montage import PARTS, Montage, grey_window
 from prato.data.cine import Cine
-from prato.data.structures import COLOURS, voxel_ml
+from prato.data.structures import COLOURS_8BIT, voxel_ml
 from prato.function.curve import VolumeCurve
 from prato.labelling.phases import phase_of
 from prato.prompts.box import Box
@@ -92,7 +92,7 @@ class StudyView:
         tiles = [{"slice": k, "x": x, "y": y} for k, (x, y) in zip(self.montage.slices, self.montage.corners())]
         return {
             **{"width": width, "height": height, "tiles": tiles, "parts": PARTS},
-            "colours": {name: f"rgb({', '.join(str(round(255 * part)) for part in colour)})" for name, colour in COLOURS.items()},
+            "colours": {name: f"rgb{colour}" for name, colour in COLOURS_8BIT.items()},
             "frames": [f"data:image/jpeg;base64,{base64.b64encode(frame).decode()}" for frame in self.frames],
             "contours": {str(t): paths for t, paths in zip(self.labelled, self.contours)},
         }
