@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import base64
-import os
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -116,16 +114,6 @@ class ViewCache:
             if view is None:
                 view = self._views[key] = compute()
             return view
-
-
-def file_stamp(path: Path) -> tuple[int, int, int]:
-    """Changes whenever the file at ``path`` does.
-
-    Raises:
-        OSError: there is none, or it may not be looked at.
-    """
-    found = os.stat(path)
-    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 #: Of some twenty cines.
