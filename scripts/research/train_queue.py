@@ -215,7 +215,7 @@ def train(entry: dict[str, Any], banks: dict[str, SliceBank], given: argparse.Na
         print(entry["name"], json.dumps(row), flush=True)
         return True
 
-    if not trainer.fit(report, 1, state, is_over=lambda: time.monotonic() >= deadline):
+    if not trainer.fit(report, state, is_over=lambda: time.monotonic() >= deadline):
         if given.parts:
             split_state(state)
         return

@@ -130,7 +130,6 @@ class StackTrainer:
     def fit(
         self,
         report: Callable[[StackTrainer], bool] = lambda trainer: True,
-        every: int = 1,
         state_file: Path | None = None,
         save_every_s: float = 60.0,
         is_over: Callable[[], bool] = lambda: False,
@@ -138,7 +137,7 @@ class StackTrainer:
         """Train to the end of the recipe.
 
         Args:
-            report: called after every so many steps; training stops when it returns False.
+            report: called after every step; training stops when it returns False.
             state_file: where the state is kept, every ``save_every_s`` seconds and when training stops, for :meth:`resume`.
             is_over: asked after every step; training stops when it returns True.
 
@@ -150,7 +149,7 @@ class StackTrainer:
             self.take_step()
             now = time.monotonic()
             self.seconds, began = self.seconds + now - began, now
-            going_on = (self.step % every != 0 or report(self)) and not is_over()
+            going_on = report(self) and not is_over()
             if state_file is not None and (not going_on or now - saved > save_every_s):
                 self._store(state_file)
                 saved = now
