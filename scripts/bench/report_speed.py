@@ -9,12 +9,11 @@ import typer
 from prato.data.atomic import write_bytes
 from scripts.bench.speed_figures import draw_speed, rows_to_draw, save_figure
 from scripts.bench.speed_findings import Measured, findings
-from scripts.bench.speed_goals import GOAL_COLUMNS, goal_rows, goal_summary
+from scripts.bench.speed_goals import GOAL_COLUMNS, goal_rows, goal_summary, token_goal_rows
 from scripts.bench.speed_tables import TITLES, is_gpu, speed_tables
 from scripts.common.markdown import markdown_table
 from scripts.common.paths import DOCS, RESULTS
 from scripts.common.results import Row, read_rows
-from scripts.research.tables.token_goals import token_goal_rows
 from scripts.research.tables.token_tables import read_token_study, token_part
 
 _HEAD = """# What a box saves, and what it is worth

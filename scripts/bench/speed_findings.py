@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Any
 
-from scripts.bench.speed_tables import TITLES, is_gpu
+from scripts.bench.speed_goals import dice_by_way
+from scripts.bench.speed_tables import TITLES, is_gpu, quartiles
 from scripts.bench.timing import CAPTURED
 from scripts.common.markdown import markdown_table
+from scripts.common.wording import span
 
 _WINDOW, _PLAN = "window at the box, dense", "window at the box, plan"
 _CROPS = ("cut to the box", "cut to the box, norms folded")
@@ -57,8 +59,8 @@ def _window(measured: Measured) -> Iterator[str]:
     rows = measured.cpu()
     yield (
         "**Computing only the part of the image around the box saves most, even without pruning.** On one CPU thread, for boxes of "
-        f"{_areas(rows)} % of the image, a dense network is {_range(_speedups(rows, (_WINDOW,)))} times as fast on a window at the box as "
-        f"on the whole image, and {_range(_speedups(rows, _CROPS))} times as fast on the box alone."
+        f"{_areas(rows)} % of the image, a dense network is {span(_speedups(rows, (_WINDOW,)))} times as fast on a window at the box as "
+        f"on the whole image, and {span(_speedups(rows, _CROPS))} times as fast on the box alone."
     )
 
 
@@ -73,7 +75,7 @@ def _plan(measured: Measured) -> Iterator[str]:
     yield (
         "**In that window, pruning adds little with networks as small as the shipped ones.** Network time for a new image, on one CPU "
         f"thread with tight boxes, compared with the same network trained and run dense: {'; '.join(told)}. In one call of the "
-        f"benchmark the plan takes {_range(_against(measured.cpu(), _PLAN, _WINDOW))} times as long as the dense network in the same "
+        f"benchmark the plan takes {span(_against(measured.cpu(), _PLAN, _WINDOW))} times as long as the dense network in the same "
         "window. It costs no accuracy either ([compared with dense twins](measured/method.md#networks-of-windows))."
     )
 
@@ -82,29 +84,29 @@ def _engine(measured: Measured) -> Iterator[str]:
     rows = measured.cpu()
     crops, windows = (_against(rows, "engine", *ways) for ways in (_CROPS, (_WINDOW,)))
     yield (
-        f"**On the whole image the engine is {_range(_speedups(rows, ('engine',)))} times as fast as dense**, and faster than the dense "
+        f"**On the whole image the engine is {span(_speedups(rows, ('engine',)))} times as fast as dense**, and faster than the dense "
         f"window in {sum(value < 1 for value in windows)} of {len(windows)} cases. **The crop stays faster in "
-        f"{sum(value > 1 for value in crops)} of {len(crops)}**: the engine takes {_range(crops)} times as long."
+        f"{sum(value > 1 for value in crops)} of {len(crops)}**: the engine takes {span(crops)} times as long."
     )
     shares = [row["gflops"]["decoding the box alone"] / row["gflops"]["crop"] for row in measured.floor]
     yield (
         "More pruning cannot change that: to give the dense network's numbers, each convolution also computes the border that the "
-        f"next one needs. Decoding the box alone, without any encoder, is {_range(shares)} times the arithmetic of the whole crop."
+        f"next one needs. Decoding the box alone, without any encoder, is {span(shares)} times the arithmetic of the whole crop."
     )
     volumes = [row for b in measured.benchmarks.values() if not is_gpu(b) for row in b["rows"] if _is_3d(row)]
     if volumes:
         yield (
-            f"In 3D, with a volume in one call, the engine is {_range(_speedups(volumes, ('engine',)))} times as fast as dense and takes "
-            f"{_range(_against(volumes, 'engine', *_CROPS))} times as long as the crop (untrained networks)."
+            f"In 3D, with a volume in one call, the engine is {span(_speedups(volumes, ('engine',)))} times as fast as dense and takes "
+            f"{span(_against(volumes, 'engine', *_CROPS))} times as long as the crop (untrained networks)."
         )
 
 
 def _masked(measured: Measured) -> Iterator[str]:
     rows = measured.cpu()
     yield (
-        f"**Masking tokens instead of dropping them saves little:** {_range(_speedups(rows, ('masked',)))} times as fast as dense. "
-        f"Dropping them is {_range(_speedups(rows, ('dropped, decode all',)))} times as fast if the whole image is decoded, and "
-        f"{_range(_speedups(rows, ('dropped, decode kept',)))} times if only the kept region is."
+        f"**Masking tokens instead of dropping them saves little:** {span(_speedups(rows, ('masked',)))} times as fast as dense. "
+        f"Dropping them is {span(_speedups(rows, ('dropped, decode all',)))} times as fast if the whole image is decoded, and "
+        f"{span(_speedups(rows, ('dropped, decode kept',)))} times if only the kept region is."
     )
 
 
@@ -114,12 +116,12 @@ def _gpu(measured: Measured) -> Iterator[str]:
         return
     yield (
         "**On a large GPU, pruning in the window makes a call slower:** captured, the plan takes "
-        f"{_range(_against(rows, _PLAN, _WINDOW))} times as long as the dense network in the same window, for {_batches(rows)} slices per "
+        f"{span(_against(rows, _PLAN, _WINDOW))} times as long as the dense network in the same window, for {_batches(rows)} slices per "
         "call. A call of these networks consists of hundreds of small kernels; scoring, ranking and gathering add more. What helps there "
         "is to capture the call as a CUDA graph."
     )
     yield (
-        f"The engine on the whole image is {_range(_speedups(rows, ('engine',)))} times as fast as dense there: it pays off with many "
+        f"The engine on the whole image is {span(_speedups(rows, ('engine',)))} times as fast as dense there: it pays off with many "
         "slices per call, in 3D, and in memory ([tables](results/speed_tables.md))."
     )
 
@@ -132,7 +134,7 @@ def _requests(measured: Measured) -> Iterator[str]:
             cells = [
                 TITLES.get(row["model"], row["model"]),
                 row["request"],
-                f"{row['ms']:.0f} ({row['ms_q25']:.0f} to {row['ms_q75']:.0f})",
+                quartiles(row),
             ]
             lines.append([result["device"], *cells, share])
     frames = measured.requests[0]["frames"]
@@ -145,10 +147,7 @@ def _requests(measured: Measured) -> Iterator[str]:
 
 
 def _worth(measured: Measured) -> Iterator[str]:
-    told = {}
-    for network, seeds in measured.studies.items():
-        dice = [{(row["way"], row["keep"], row["box"]): row["dice"] for row in result["rows"]} for result in seeds]
-        told[TITLES[f"prato_{network}"]] = dice
+    told = {TITLES[f"prato_{network}"]: dice_by_way(seeds) for network, seeds in measured.studies.items()}
 
     def minus(one: tuple[str, int], two: tuple[str, int], box: str) -> str:
         return "; ".join(f"{title} {', '.join(f'{d[(*one, box)] - d[(*two, box)]:+.3f}' for d in dice)}" for title, dice in told.items())
@@ -166,7 +165,7 @@ def _worth(measured: Measured) -> Iterator[str]:
     )
     worst = [d[(*engine, "misleading")] for dice in told.values() for d in dice]
     yield (
-        f"With a box beside the heart, neither finds the heart: the engine's DSC is {_range(worst)}. That is why the app looks where its "
+        f"With a box beside the heart, neither finds the heart: the engine's DSC is {span(worst)}. That is why the app looks where its "
         "overview sees the heart."
     )
 
@@ -194,10 +193,6 @@ def _speedups(rows: list[dict[str, Any]], ways: tuple[str, ...]) -> list[float]:
 def _against(rows: list[dict[str, Any]], way: str, *others: str) -> list[float]:
     """How many times as long ``way`` takes as the quickest of ``others``."""
     return [ms[way] / min(ms[each] for each in others if each in ms) for ms in _by_call(rows) if way in ms and any(o in ms for o in others)]
-
-
-def _range(values: list[float]) -> str:
-    return f"{min(values):.2f} to {max(values):.2f}"
 
 
 def _areas(rows: list[dict[str, Any]]) -> str:

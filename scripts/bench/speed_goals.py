@@ -1,4 +1,4 @@
-"""What was aimed at in speed, and what was measured."""
+"""What was aimed at in speed, and in accuracy beside it, and what was measured."""
 
 from __future__ import annotations
 
@@ -29,6 +29,9 @@ _GPU_MS = {
     "cine of a stack": ("30-frame cine", 500),
 }
 _CINE_FRAMES = 30
+#: The engine's share of kept tokens, in %, and the most DSC that it may lose to the dense network with a tight box.
+_KEPT, _LOSS = 25, 0.005
+_ENGINE, _CUT = ("engine", _KEPT), ("cut to the box", 100)
 
 
 def goal_rows(benchmarks: list[dict[str, Any]], requests: list[dict[str, Any]], titles: dict[str, str]) -> list[list[str]]:
@@ -45,6 +48,30 @@ def goal_rows(benchmarks: list[dict[str, Any]], requests: list[dict[str, Any]], 
             for engine in (row for row in result["rows"] if row["way"] == "engine" and row["tokens_dropped"] >= _GONE):
                 rows += _of_call(engine, result["rows"], titles)
     return rows + [row for result in requests for row in _of_requests(result, titles)]
+
+
+def token_goal_rows(title: str, seeds: list[dict[str, Any]]) -> list[list[str]]:
+    """Rows as of :func:`goal_rows`, of what ``scripts/research/token_study.py`` measured of one network, a result for each seed; a goal is
+    met where every seed meets it."""
+    dice = dice_by_way(seeds)
+
+    def row(what: str, box: str, goal: str, own: tuple[str, int], other: tuple[str, int], least: float) -> list[str]:
+        pairs = [(found[(*own, box)], found[(*other, box)]) for found in dice]
+        measured = "; ".join(f"{a:.3f} against {b:.3f}" for a, b in pairs)
+        return [f"{title}, {what}", box, goal, measured, _said(all(a - b > least for a, b in pairs))]
+
+    engine = f"engine, {_KEPT} % kept"
+    relevant = (("relevance, dropped", _KEPT), ("random tokens", _KEPT))
+    return [
+        row(engine, "tight", f"DSC at most {_LOSS} below dense", _ENGINE, ("dense", 100), -_LOSS),
+        *(row(engine, box, "DSC above the crop's", _ENGINE, _CUT, 0.0) for box in ("oversized", "partial", "misleading")),
+        row(f"relevance on whole slices, {_KEPT} % kept", "tight", "DSC above random tokens'", *relevant, 0.0),
+    ]
+
+
+def dice_by_way(seeds: list[dict[str, Any]]) -> list[dict[tuple[str, int, str], float]]:
+    """Of each of ``seeds``, the DSC by way, kept tokens in % and box."""
+    return [{(row["way"], row["keep"], row["box"]): row["dice"] for row in result["rows"]} for result in seeds]
 
 
 def goal_summary(rows: list[list[str]]) -> str:

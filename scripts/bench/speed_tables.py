@@ -56,6 +56,11 @@ def _speed(name: str, result: dict[str, Any]) -> str:
     return text + _parts(said, parts) + _peers(said, result.get("peers", []))
 
 
+def quartiles(row: Mapping[str, Any]) -> str:
+    """Median and quartiles of the ms that ``row`` is of, in words."""
+    return f"{row['ms']:.0f} ({row['ms_q25']:.0f} to {row['ms_q75']:.0f})"
+
+
 def is_gpu(result: Mapping[str, Any]) -> bool:
     """Whether a benchmark ran on a GPU."""
     return any("peak_mib" in row for row in result["rows"])
@@ -122,7 +127,7 @@ def _ways(rows: list[dict[str, Any]]) -> str:
             str(row["batch"]),
             f"{100 * row['box_area']:.0f}",
             row["way"] + (f" ({100 * row['tokens_dropped']:.0f} % of tokens dropped)" if "tokens_dropped" in row else ""),
-            f"{row['ms']:.0f} ({row['ms_q25']:.0f} to {row['ms_q75']:.0f})",
+            quartiles(row),
             f"{row['times_faster_than_dense']:.2f}",
             f"{row['processor_ms']:.0f}" if "processor_ms" in row else "",
             f"{row['less_work_than_dense']:.2f}" if "processor_ms" in row else "",
@@ -135,10 +140,6 @@ def _ways(rows: list[dict[str, Any]]) -> str:
 
 def _http(result: dict[str, Any]) -> str:
     steps = list(result["rows"][0]["steps_ms"])
-    rows = [
-        [row["model"], row["request"], f"{row['ms']:.0f} ({row['ms_q25']:.0f} to {row['ms_q75']:.0f})"]
-        + [f"{row['steps_ms'][step]:.0f}" for step in steps]
-        for row in result["rows"]
-    ]
+    rows = [[row["model"], row["request"], quartiles(row)] + [f"{row['steps_ms'][step]:.0f}" for step in steps] for row in result["rows"]]
     note = f"Medians in ms; {result['slices']} slices" + (f", cines of {result['frames']} frames." if result.get("frames") else ".")
     return f"## Whole requests over HTTP: {result['device']}\n\n{note}\n\n" + markdown_table(["model", "request", "whole", *steps], rows)

@@ -9,7 +9,7 @@ from prato.data.studies.folder import StudyFile, find_labelled_studies
 from prato.data.studies.splits import load_split
 
 
-def require_labelled_studies(folder: Path, split: Path | None = None, count: int | None = None) -> list[StudyFile]:
+def require_labelled_studies(folder: Path, split: Path | None, count: int | None = None) -> list[StudyFile]:
     """The studies of ``folder`` with a final label, sorted by id.
 
     Args:

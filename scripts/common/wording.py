@@ -1,6 +1,8 @@
-"""Numbers of things, in words."""
+"""Numbers, and numbers of things, in words."""
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 
 def counted(number: int, one: str, many: str = "") -> str:
@@ -11,3 +13,8 @@ def counted(number: int, one: str, many: str = "") -> str:
 def studies_of(studies: int, patients: int) -> str:
     """``2 studies of 1 patient are``, to go on from."""
     return f"{counted(studies, 'study', 'studies')} of {counted(patients, 'patient')} {'is' if studies == 1 else 'are'}"
+
+
+def span(values: Collection[float]) -> str:
+    """``0.52 to 1.37``: the least and the largest of ``values``."""
+    return f"{min(values):.2f} to {max(values):.2f}"

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from prato.training.slice_bank import SliceBank
-from scripts.research.queue_networks import Judge, keep_weights, start_network
+from scripts.research.queue_networks import Judge, start_network
+from scripts.research.queue_weights import keep_weights, load_weights, read_points
 
 State = dict[str, Tensor]
 
@@ -40,13 +41,13 @@ class FineTunings:
         Raises:
             ValueError: they do not take as many slices a step each, which the steps of all could not tell.
         """
-        stored = [torch.load(folder / "weights.pt", map_location="cpu", weights_only=False) for folder in folders]
+        stored = [load_weights(folder) for folder in folders]
         recipes = [each["recipe"] for each in stored]
         if len({(recipe["stacks"], recipe["depth"]) for recipe in recipes}) > 1:
             raise ValueError(
                 f"{', '.join(folder.name for folder in folders)} cannot be averaged: they take other numbers of slices a step."
             )
-        lasts = [json.loads((folder / "curve.jsonl").read_text(encoding="utf-8").splitlines()[-1]) for folder in folders]
+        lasts = [read_points(folder)[-1] for folder in folders]
         states = [{name: _widened(value) for name, value in each["weights"].items()} for each in stored]
         total = sum(recipe["steps"] for recipe in recipes)
         return cls(states, {**recipes[0], "steps": total}, sum(last["seconds"] for last in lasts))

@@ -41,7 +41,7 @@ _NEAR_MM = 10.0
 
 def gamma(exponent: float, volume: Volume, label: np.ndarray, rng: np.random.Generator) -> tuple[Volume, np.ndarray]:
     """Grey values, scaled to 0..1 between the image's least and largest, to the power of ``exponent``."""
-    bent = AdjustContrast(gamma=exponent)(torch.from_numpy(_floats(volume)))
+    bent = AdjustContrast(gamma=exponent)(torch.from_numpy(floats(volume)))
     return Volume(np.asarray(bent, dtype=np.float32), volume.affine), label
 
 
@@ -52,19 +52,19 @@ def bias_field(volume: Volume, label: np.ndarray, rng: np.random.Generator) -> t
     coefficients[0, 0] = 0
     field = rows @ coefficients @ columns.T
     field = 2 * (field - field.min()) / np.ptp(field) - 1
-    return Volume(_floats(volume) * (1 + 0.5 * field[..., None]).astype(np.float32), volume.affine), label
+    return Volume(floats(volume) * (1 + 0.5 * field[..., None]).astype(np.float32), volume.affine), label
 
 
-def noise(volume: Volume, label: np.ndarray, rng: np.random.Generator) -> tuple[Volume, np.ndarray]:
-    """Gaussian noise with a standard deviation of 5 % of the 99th percentile."""
-    sigma = 0.05 * np.percentile(volume.array, 99)
-    return Volume((_floats(volume) + rng.normal(0, sigma, volume.array.shape)).astype(np.float32), volume.affine), label
+def noise(share: float, volume: Volume, label: np.ndarray, rng: np.random.Generator) -> tuple[Volume, np.ndarray]:
+    """Gaussian noise with a standard deviation of ``share`` of the 99th percentile."""
+    sigma = share * np.percentile(volume.array, 99)
+    return Volume((floats(volume) + rng.normal(0, sigma, volume.array.shape)).astype(np.float32), volume.affine), label
 
 
-def blur(volume: Volume, label: np.ndarray, rng: np.random.Generator) -> tuple[Volume, np.ndarray]:
-    """A Gaussian of 1.5 mm standard deviation, in plane."""
-    sigma = [1.5 / mm for mm in volume.spacing[:2]]
-    return Volume(ndimage.gaussian_filter(_floats(volume), (*sigma, 0.0)), volume.affine), label
+def blur(mm: float, volume: Volume, label: np.ndarray, rng: np.random.Generator) -> tuple[Volume, np.ndarray]:
+    """A Gaussian of ``mm`` standard deviation, in plane."""
+    sigma = [mm / edge for edge in volume.spacing[:2]]
+    return Volume(ndimage.gaussian_filter(floats(volume), (*sigma, 0.0)), volume.affine), label
 
 
 def coarse_pixels(volume: Volume, label: np.ndarray, rng: np.random.Generator) -> tuple[Volume, np.ndarray]:
@@ -76,13 +76,13 @@ def coarse_pixels(volume: Volume, label: np.ndarray, rng: np.random.Generator) -
     affine[:3, 3] += (affine[:3, :2] - volume.affine[:3, :2]).sum(1) / 2  # the corner of the image stays where it is
     one_hot = np.stack([label == value for value in range(NUM_CLASSES)])
     covered = np.stack([_area_mean(part.astype(np.float32), size) for part in one_hot])
-    return Volume(_area_mean(_floats(volume), size), affine), covered.argmax(0).astype(np.uint8)
+    return Volume(_area_mean(floats(volume), size), affine), covered.argmax(0).astype(np.uint8)
 
 
 def double_thickness(volume: Volume, label: np.ndarray, rng: np.random.Generator) -> tuple[Volume, np.ndarray]:
     """Every two slices become one, their mean; contours lie half-way between the two, by signed distance in plane."""
     pairs = volume.array.shape[2] // 2
-    image = _floats(volume)[:, :, : 2 * pairs].reshape(*volume.array.shape[:2], pairs, 2).mean(3)
+    image = floats(volume)[:, :, : 2 * pairs].reshape(*volume.array.shape[:2], pairs, 2).mean(3)
     affine = volume.affine.copy()
     affine[:3, 3] += affine[:3, 2] / 2
     affine[:3, 2] *= 2
@@ -135,8 +135,8 @@ CORRUPTIONS: dict[str, Corruption] = {
     "gamma 0.5": partial(gamma, 0.5),
     "gamma 2": partial(gamma, 2.0),
     "bias field": bias_field,
-    "noise": noise,
-    "blur": blur,
+    "noise": partial(noise, 0.05),
+    "blur": partial(blur, 1.5),
     "pixels of 2.5 mm": coarse_pixels,
     "double thickness": double_thickness,
     "quarter turn": quarter_turn,
@@ -199,7 +199,8 @@ def main() -> None:
         replace_rows(given.out, rows, ("model", "box", "corruption"))
 
 
-def _floats(volume: Volume) -> np.ndarray:
+def floats(volume: Volume) -> np.ndarray:
+    """The grey values as float32."""
     return volume.array.astype(np.float32)
 
 

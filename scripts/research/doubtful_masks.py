@@ -13,7 +13,6 @@ from statistics import median
 
 import numpy as np
 import torch
-from scipy import ndimage
 from tqdm import tqdm
 
 from prato.data.cases import read_label
@@ -28,7 +27,7 @@ from scripts.common.labelled import require_labelled_studies
 from scripts.common.model_files import model_file
 from scripts.common.provenance import origin
 from scripts.common.results import Row, replace_rows
-from scripts.research.corruptions import CORRUPTIONS, Corruption, corrupt, gamma
+from scripts.research.corruptions import CORRUPTIONS, Corruption, blur, corrupt, floats, gamma, noise
 
 #: Dice, in percent, between which masks are counted together.
 RANGES = (0, 30, 60, 80, 90, 100)
@@ -36,25 +35,13 @@ RANGES = (0, 30, 60, 80, 90, 100)
 
 def inverted(volume: Volume, label: np.ndarray, rng: np.random.Generator) -> tuple[Volume, np.ndarray]:
     """Dark is bright."""
-    image = _floats(volume)
+    image = floats(volume)
     return Volume(image.max() - image, volume.affine), label
-
-
-def noise(share: float, volume: Volume, label: np.ndarray, rng: np.random.Generator) -> tuple[Volume, np.ndarray]:
-    """Gaussian noise with a standard deviation of ``share`` of the 99th percentile."""
-    image = _floats(volume)
-    sigma = share * np.percentile(image, 99)
-    return Volume((image + rng.normal(0, sigma, image.shape)).astype(np.float32), volume.affine), label
-
-
-def blur(mm: float, volume: Volume, label: np.ndarray, rng: np.random.Generator) -> tuple[Volume, np.ndarray]:
-    """A Gaussian of ``mm`` standard deviation, in plane."""
-    return Volume(ndimage.gaussian_filter(_floats(volume), [*(mm / edge for edge in volume.spacing[:2]), 0]), volume.affine), label
 
 
 def ghosts(volume: Volume, label: np.ndarray, rng: np.random.Generator) -> tuple[Volume, np.ndarray]:
     """The mean of the image and of two copies, 8 and 12 mm beside it, as a patient who moves leaves them."""
-    image = _floats(volume)
+    image = floats(volume)
     copies = [np.roll(image, round(mm / volume.spacing[axis]), axis) for axis, mm in ((0, 8.0), (1, 12.0))]
     return Volume(np.mean([image, *copies], axis=0), volume.affine), label
 
@@ -66,7 +53,7 @@ def wrong_size(factor: float, volume: Volume, label: np.ndarray, rng: np.random.
 
 def bright_background(volume: Volume, label: np.ndarray, rng: np.random.Generator) -> tuple[Volume, np.ndarray]:
     """The darkest 30 % of the voxels are as bright as the brightest, as where a program has filled the background."""
-    image = _floats(volume)
+    image = floats(volume)
     return Volume(np.where(image <= np.percentile(image, 30), image.max(), image), volume.affine), label
 
 
@@ -136,10 +123,6 @@ def main() -> None:
     about = {"model": DEFAULT_MODEL, "model_version": predictor.version}
     made = {"threads": given.threads, **origin()}
     replace_rows(given.out, [{**about, "fault": fault, **summarise(rows), **made} for fault, rows in found.items()], ("fault",))
-
-
-def _floats(volume: Volume) -> np.ndarray:
-    return volume.array.astype(np.float32)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,9 @@ python scripts/research/export_queue.py --queue-out out/queue --commit COMMIT --
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
 
 from prato.data.structures import STRUCTURES
@@ -19,6 +17,7 @@ from prato.models.registry import PIXEL
 from scripts.common.paths import MODELS, RESULTS
 from scripts.common.refusals import refuses_in_one_sentence
 from scripts.common.results import Row, replace_rows
+from scripts.research.queue_weights import load_weights, read_points
 
 
 @refuses_in_one_sentence
@@ -39,7 +38,7 @@ def main(
     if not trained:
         raise ValueError(f"{queue_out} holds no finished training: run scripts/research/train_queue.py first.")
     for path in trained:
-        stored = torch.load(path, map_location="cpu", weights_only=False)
+        stored = load_weights(path.parent)
         rows = list(curve_rows(path.parent, stored["recipe"]))
         replace_rows(curves, [{**row, "seed": stored["recipe"]["seed"], **about} for row in rows], ("training",))
         typer.echo(f"{path.parent.name}: {len(rows)} points")
@@ -50,8 +49,7 @@ def main(
 def curve_rows(folder: Path, recipe: dict[str, Any]) -> list[Row]:
     """The points of a training's curve at which it was validated."""
     rows: list[Row] = []
-    for line in (folder / "curve.jsonl").read_text(encoding="utf-8").splitlines():
-        point = json.loads(line)
+    for point in read_points(folder):
         promptings = [name for name in ("tight", "none") if name in point]
         if promptings:
             row: Row = {"training": folder.name, "slices": point["slices"], "seconds": point["seconds"]}
@@ -67,11 +65,11 @@ def curve_rows(folder: Path, recipe: dict[str, Any]) -> list[Row]:
 
 def ship_weights(folder: Path, about: dict[str, str], pixel: float, note: str, split: Path) -> str:
     """Write the weights of ``folder`` as a model file of the app; returns its version."""
-    stored = torch.load(folder / "weights.pt", map_location="cpu", weights_only=False)
+    stored = load_weights(folder)
     entry, recipe = stored["entry"], stored["recipe"]
     spec = model_preset(entry["network"])
     arguments = {name: tuple(value) if isinstance(value, list) else value for name, value in entry["arguments"].items() if name != "stages"}
-    last = json.loads((folder / "curve.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+    last = read_points(folder)[-1]
     sides = load_split(split)
     training = {
         **{"seed": recipe["seed"], "steps": recipe["steps"], "slices": recipe["steps"] * recipe["stacks"] * recipe["depth"]},
@@ -81,7 +79,7 @@ def ship_weights(folder: Path, about: dict[str, str], pixel: float, note: str, s
     }
     spec = spec.model_copy(update={"arguments": arguments, "pixel": pixel, "training": training})
     network = spec.build()
-    network.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in stored["weights"].items()})
+    network.load_state_dict(stored["weights"])
     return save_model(MODELS / f"prato_{folder.name}.safetensors", network, spec)
 
 

@@ -19,7 +19,6 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Annotated, Any
 
-import torch
 import typer
 
 from prato.data.atomic import first_line, make_folder
@@ -38,6 +37,7 @@ from scripts.research.experiments.matrix import PAPER_TABLES, load_experiments, 
 from scripts.research.experiments.networks import model_spec
 from scripts.research.experiments.schema import QUEUE_BATCH, Experiment, Spending
 from scripts.research.paper import data_folders
+from scripts.research.queue_weights import load_weights, read_points
 
 QUEUE = Path("out/paper_queue.json")
 #: Slices that every row of a data set is trained on.
@@ -126,20 +126,20 @@ def _collect_one(folder: Path, experiments: Mapping[str, Experiment], models: Pa
     Raises:
         ValueError, KeyError, RuntimeError, EOFError, UnpicklingError, OSError: it is damaged, or trains no row of the matrix.
     """
-    stored = torch.load(folder / "weights.pt", map_location="cpu", weights_only=False)
+    stored = load_weights(folder)
     name, recipe = stored["entry"].get("experiment"), stored["recipe"]
     if name not in experiments:
         raise ValueError(f"it trains {name or 'a network of its own'}, which is no row of the matrix")
     steps = {"steps": recipe["steps"], "slices": recipe["steps"] * recipe["stacks"], "batch": recipe["stacks"]}
     experiment = with_budget(experiments[name], recipe["seed"], steps["slices"], steps["batch"])
-    points = [json.loads(line) for line in (folder / "curve.jsonl").read_text(encoding="utf-8").splitlines()]
+    points = read_points(folder)
     rows = list(curve_rows(name, recipe["seed"], points))
     spent = {**steps, "minutes": round(points[-1]["seconds"] / 60, 2)}
     training: dict[str, Any] = {"experiment": experiment.model_dump(mode="json"), "spent": spent, **made}
     training["loss_curve"] = [[point["step"], point["loss"][0]] for point in points]
     spec = model_spec(experiment)
     network = spec.build()
-    network.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in stored["weights"].items()})
+    network.load_state_dict(stored["weights"])
     suffix = "" if recipe["seed"] == experiments[name].seed else f"-seed{recipe['seed']}"
     make_folder((models / name).parent)
     save_model(models / f"{name}{suffix}.safetensors", network, spec.model_copy(update={"training": training}))

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from prato.data.resampling import between_neighbours
 from prato.models import segformer, swin_unetr, transunet  # noqa: F401 - registers networks
 from prato.models.registry import build_model
 from prato.prompts.batch import PromptBatch
@@ -22,6 +23,7 @@ from prato.training.batch_augmentation import StackBatch, StackSampler
 from prato.training.losses import PratoLoss
 from prato.training.slice_bank import CANVAS, SliceBank
 from prato.training.stack_trainer import Recipe
+from prato.training.window_dice import bounds_of
 from scripts.research.baselines.loss import BaselineLoss
 from scripts.research.baselines.method import Teacher
 
@@ -131,16 +133,14 @@ def row_dice(row: PaperRow, network: Any, bank: SliceBank) -> Tensor:
     """Dice (cases, structures) of ``network``, in evaluation mode, under tight boxes, on what it sees of the cases of ``bank``."""
     rows = []
     for case in range(len(bank)):
-        first, count = int(bank.first[case]), int(bank.count[case])
-        image, label = bank.images[first : first + count].float() / 127.5 - 1, bank.labels[first : first + count].long()
+        image, label = bank.case(case)
         if row.colours:
             image, label = image.unsqueeze(0), label[:1]
         else:
-            image = torch.cat([image[:1], image, image[-1:]]).unfold(0, 3, 1).permute(0, 3, 1, 2)
+            image = between_neighbours(image)
             has_heart = (label > 0).flatten(1).any(1)  # a box spans no other slices
             image, label = image[has_heart], label[has_heart]
-        where = (bank.footprints[case] > 0).nonzero()
-        box = torch.stack([where.amin(0), where.amax(0) + 1]).float().expand(len(image), -1, -1)
+        box = bounds_of(bank.footprints[case] > 0).expand(len(image), -1, -1)
         seen, there, prompts = row.see(image, label, box)
         mask = network.segment(seen, prompts, row.pruning_plan()).logits.float().nan_to_num().argmax(1)
         classes = range(1, row.arguments["out_channels"])

@@ -15,6 +15,7 @@ from prato.training.window_dice import window_dice
 from scripts.common.model_files import model_file
 from scripts.research.narrowing import narrow_state
 from scripts.research.paper_rows import PaperRow, row_dice
+from scripts.research.queue_weights import load_weights
 
 
 def paper_row(entry: dict[str, Any]) -> PaperRow:
@@ -32,7 +33,7 @@ def start_network(entry: dict[str, Any], out: Path) -> Any:
 
         own = narrow_state(load_model(model_file(entry["narrow"]))[0].state_dict(), network)
     for name in entry.get("start", ()):
-        stored = torch.load(out / name / "weights.pt", map_location="cpu", weights_only=False)["weights"]
+        stored = load_weights(out / name)["weights"]
         own |= {key: value.to(own[key].dtype) for key, value in stored.items() if key in own and own[key].shape == value.shape}
     network.load_state_dict(own)
     for name in entry.get("frozen", ()):
@@ -58,9 +59,3 @@ class Judge:
             found[prompting] = round(float(dice.mean()), 4)
             found[f"{prompting}_structures"] = [round(value, 4) for value in dice.mean(0).tolist()]
         return found
-
-
-def keep_weights(weights: dict[str, torch.Tensor], entry: dict[str, Any], recipe: dict[str, Any], folder: Path) -> None:
-    """Write ``weights.pt`` to the ``folder`` of ``entry``, which took ``recipe`` to train."""
-    halved = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
-    torch.save({"weights": halved, "entry": entry, "recipe": recipe}, folder / "weights.pt")

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 import scripts.research.baselines.unet  # noqa: F401 - registers networks
+from prato.data.resampling import between_neighbours
 from prato.evaluation.box_conditions import BoxCondition, perturb_box, seeded_rng
 from prato.evaluation.metrics import structure_dice
 from prato.models import overview_swin_unetr, overview_unet  # noqa: F401 - register networks
@@ -61,8 +62,7 @@ def load_stacks(bank: SliceBank) -> list[Stack]:
             start = min(max(a - (length - (b - a)) // 2, 0), n - length)
             sides.append(slice(start, start + length))
         image = pixels[:, sides[0], sides[1]].float() / 127.5 - 1
-        padded = torch.cat([image[:1], image, image[-1:]])
-        stacks.append(Stack(f"{bank.patients[case]}:{case}", padded.unfold(0, 3, 1).permute(0, 3, 1, 2), label[:, sides[0], sides[1]]))
+        stacks.append(Stack(f"{bank.patients[case]}:{case}", between_neighbours(image), label[:, sides[0], sides[1]]))
     return stacks
 
 
@@ -105,7 +105,7 @@ def load_trained(folder: Path, device: torch.device) -> Trained:
     if "row" in entry:
         raise ValueError(f"{folder.name} is a row of the paper's tables: name trainings of scripts/research/training_queue/queue.yaml.")
     network = build_model(entry["network"], **entry["arguments"])
-    network.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in stored["weights"].items()})
+    network.load_state_dict(stored["weights"])
     network = network.to(device).to(memory_format=torch.channels_last).eval()
     return Trained(network, entry, recipe["steps"] * recipe["stacks"] * recipe["depth"], recipe["seed"])
 

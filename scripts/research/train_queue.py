@@ -32,8 +32,9 @@ from scripts.common.arguments import HelpFormatter, positive_float, positive_int
 from scripts.common.paths import check_writable
 from scripts.research.averaging import average_trainings
 from scripts.research.paper_rows import RowLoss
-from scripts.research.queue_networks import Judge, keep_weights, paper_row, start_network
+from scripts.research.queue_networks import Judge, paper_row, start_network
 from scripts.research.queue_state import join_state, split_state
+from scripts.research.queue_weights import keep_weights, load_weights, read_points
 
 #: What an entry says besides its recipe.
 _NO_RECIPE = {"name", "network", "arguments", "promptings", "tokens", "experiment", "data", "row"} | {
@@ -164,10 +165,8 @@ def has_teacher(entry: dict[str, Any], out: Path) -> bool:
 
 
 def curve_rows(folder: Path) -> list[dict[str, Any]]:
-    """The points of a training's curve so far; the last may be cut short, where a run was killed as it wrote it."""
-    curve = folder / "curve.jsonl"
-    lines = curve.read_text(encoding="utf-8").splitlines(keepends=True) if curve.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    """The points of a training's curve so far."""
+    return read_points(folder) if (folder / "curve.jsonl").exists() else []
 
 
 def train(entry: dict[str, Any], banks: dict[str, SliceBank], given: argparse.Namespace, deadline: float) -> None:
@@ -216,7 +215,7 @@ def train(entry: dict[str, Any], banks: dict[str, SliceBank], given: argparse.Na
         print(entry["name"], json.dumps(row), flush=True)
         return True
 
-    if not trainer.fit(report, 1, state, is_over=lambda: time.monotonic() >= deadline):
+    if not trainer.fit(report, state, is_over=lambda: time.monotonic() >= deadline):
         if given.parts:
             split_state(state)
         return
@@ -228,7 +227,7 @@ def make_row_trainer(entry: dict[str, Any], bank: SliceBank, recipe: Recipe, out
     """The trainer of a row of the paper, whose teacher, where it has one, has left its weights below ``out``."""
     row, teacher = paper_row(entry), None
     if entry.get("teacher"):
-        stored = torch.load(out / entry["teacher"] / "weights.pt", map_location="cpu", weights_only=False)
+        stored = load_weights(out / entry["teacher"])
         dense = paper_row(stored["entry"]).build()
         dense.load_state_dict(stored["weights"])
         teacher = dense.float().to(bank.images.device).eval().answer

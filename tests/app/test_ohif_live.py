@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import requests
 
-from prato.data.structures import COLOURS, STRUCTURES
+from prato.data.structures import COLOURS_8BIT, STRUCTURES
 from prato.phantom.beat import make_beat
 from tests.app.browsing import PICTURES, open_page
 from tests.app.live import APP, LiveServer, copy_app, start_server, tiny_model
@@ -161,7 +161,7 @@ def test_from_the_list_of_studies_to_a_mask_and_the_next_study(server: LiveServe
         "window.cornerstone && [...cornerstone.cache._volumeCache.values()].some(cached => cached.volume?.loadStatus.loaded)"
     )
     page.locator(".settingsTable button").click()
-    page.wait_for_function(COLOURED, arg={name: [round(255 * part) for part in colour] for name, colour in COLOURS.items()})
+    page.wait_for_function(COLOURED, arg={name: list(colour) for name, colour in COLOURS_8BIT.items()})
     page.locator("label.tab-label", has_text="Auto-Segmentation").wait_for()
     page.wait_for_function(f"services.segmentationService.getSegmentations().length && {SEGMENTS}")
     with page.expect_response(lambda response: "/infer/prato_auto" in response.url) as segmented:

@@ -94,8 +94,8 @@ class FakeClient(ClickReplies):
     def is_same_image(self, study: str, checksum: str) -> bool:
         return True
 
-    def download_label(self, study: str, folder: str, tag: str = "final") -> Path:
-        return write(Path(folder) / f"{study}_{tag}.nii.gz", heart(5))
+    def download_label(self, study: str, folder: str) -> Path:
+        return write(Path(folder) / f"{study}_final.nii.gz", heart(5))
 
     def current_version(self, study: str) -> int:
         return self.latest.get(study, 0)

@@ -160,7 +160,7 @@ class Bench:
             refused = [reply for reply in replies if reply is not None and not reply.ok]
             self.wrong += [f"{r.request.method} {r.request.path_url} is not done again: {r.status_code} {r.text[:200]}" for r in refused]
 
-    def verify(self, damaged: Collection[tuple[str, int]] = ()) -> None:
+    def verify(self, damaged: Collection[tuple[str, int]]) -> None:
         """Note each acknowledged version that the server cannot give back, but for those ``damaged`` on purpose, and each other trace."""
         for (study, number), checksum in self.acknowledged.items():
             if (study, number) in damaged:

@@ -81,7 +81,7 @@ def train_experiment(
     samples: Dataset,
     device: torch.device,
     made_by: dict[str, Any],
-    report: Callable[[Progress], object] = lambda progress: None,
+    report: Callable[[Progress], object],
 ) -> ModelSpec:
     """Train, from fresh weights or where a killed training was, and write the model file.
 

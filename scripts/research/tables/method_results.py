@@ -9,6 +9,7 @@ from typing import Any
 from prato.evaluation.evaluate import summary
 from scripts.common.markdown import grid
 from scripts.common.results import Row, read_rows
+from scripts.common.wording import span
 from scripts.research.tables.claims import paper_claims
 from scripts.research.tables.paired import Paired, compare_patients, holm
 from scripts.research.tables.paper_summary import count_verdicts
@@ -90,19 +91,15 @@ def speed(results: Path) -> str:
     for row in rows:
         times.setdefault(row["way"], {}).setdefault((row["model"], row["batch"]), []).append(row["times_faster_than_dense"])
     head = [f"{NETWORKS.get(model.removeprefix('prato_'), model)}, {batch} per call" for model, batch in places]
-    lines = [[way, *(_range(own[place]) for place in places)] for way, own in times.items()]
+    lines = [[way, *(span(own[place]) for place in places)] for way, own in times.items()]
     areas = [100 * row["box_area"] for row in rows]
     text = grid(["way", *head], lines) + f"\nTimes faster than dense, for boxes of {min(areas):.0f} to {max(areas):.0f} % of the image.\n\n"
-    over_all = {way: _range([value for values in own.values() for value in values]) for way, own in times.items()}
+    over_all = {way: span([value for values in own.values() for value in values]) for way, own in times.items()}
     chosen = {"masked": "masking", "dropped, decode all": "dropping alone", "dropped, decode kept": "dropping with the kept region decoded"}
     chosen |= {"engine": "stage 0 and the kept region decoded"}
     return (
         text + f"Ranges over all of these: {', '.join(f'{words} {over_all[way]}' for way, words in chosen.items() if way in over_all)}.\n"
     )
-
-
-def _range(values: Sequence[float]) -> str:
-    return f"{min(values):.2f} to {max(values):.2f}"
 
 
 def validation(results: Path) -> str:

@@ -47,7 +47,7 @@ class PratoLabelLogic(ClickLogic):
             return report_cine(study)
         return self._open_phases.report(study) if study else None
 
-    def choose_phases(self, ed: str, es: str, annotator: str = "") -> None:
+    def choose_phases(self, ed: str, es: str, annotator: str) -> None:
         """Let the studies ``ed`` and ``es`` be end diastole and end systole of the open study's patient ("": the volumes tell).
 
         Of a cine they are the numbers of its phases, which the server is told by ``annotator``.
@@ -71,7 +71,7 @@ class PratoLabelLogic(ClickLogic):
             return ed, es
         return self._open_phases.chosen.get(patient_of(study.study), ("", "")) if study is not None else ("", "")
 
-    def mark_phases(self, ed: int | None, es: int | None, annotator: str = "") -> None:
+    def mark_phases(self, ed: int | None, es: int | None, annotator: str) -> None:
         """Let these phases of the open cine be end-diastole and end-systole, here and on the server (None: as they are found).
 
         The server hears of it as soon as both are known.

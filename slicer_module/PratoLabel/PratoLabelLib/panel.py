@@ -104,8 +104,8 @@ class Panel(slicer.util.VTKObservationMixin):
             signal.connect(lambda *_: self.refresh())
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
-        self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
-        self.addObserver(scene, scene.EndImportEvent, self.onSceneEndImport)
+        self.addObserver(scene, scene.EndCloseEvent, self.onSceneChanged)
+        self.addObserver(scene, scene.EndImportEvent, self.onSceneChanged)
         self._timer = qt.QTimer(ui.statusLabel)  # which ends it with the panel
         self._timer.setSingleShot(True)
         self._timer.connect("timeout()", self._tick)
@@ -158,13 +158,8 @@ class Panel(slicer.util.VTKObservationMixin):
         self.logic.forget_scene()
         self.correct.forget_scene()
 
-    def onSceneEndClose(self, caller: Any, event: Any) -> None:
-        """The scene is empty."""
-        if self._is_entered:
-            self._bind_parameters()
-
-    def onSceneEndImport(self, caller: Any, event: Any) -> None:
-        """A scene was loaded, and all its nodes are there now: the box that its parameter node names, for one."""
+    def onSceneChanged(self, caller: Any, event: Any) -> None:
+        """The scene is empty, or was loaded and all its nodes are there now: the box that its parameter node names, for one."""
         if self._is_entered:
             self._bind_parameters()
 

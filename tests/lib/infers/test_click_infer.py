@@ -71,7 +71,7 @@ WHOLE, CLICKED, HALF = (Box((0, 0, low), (*SHAPE[:2], high)) for low, high in ((
 def test_beside_the_mask_that_was_sent_and_what_the_network_thinks(
     sent: np.ndarray, box: Box, known: tuple[int, ...], image: ImageStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    predictor: Any = SimpleNamespace(scores=lambda *_: scores(*image.stack_slices(known)))
+    predictor: Any = SimpleNamespace(scores=lambda *_: scores(*image.renumber_slices(known)))
     monkeypatch.setattr(click_infer.live_refiner, "run", lambda device, call: call(None))
     clicks = [{"structure": "LV", "points": [[10, 10, 0]]}]
     request = InferenceRequest.parse({"clicks": clicks, "previous": encode_part(sent, box)})

@@ -24,7 +24,7 @@ def test_the_networks_are_found_by_their_names():
     for name in list_presets():
         spec = model_preset(name)
         assert spec.is_promptable and spec.network == name
-        assert set(spec.pruning_plan().prune_after) <= set(spec.build().prune_points)
+        assert {*map(str, spec.pruning_plan().prune_after)} <= {*spec.build().relevance}
 
 
 def test_what_is_not_registered_is_refused_and_no_name_is_given_twice():
@@ -79,7 +79,7 @@ def test_the_contract_is_all_that_a_network_needs(training):
     network = spec.build().train(training)
     image, plan = torch.randn(2, 3, 32, 32), spec.pruning_plan()
     prompts = PromptBatch.of(BoxPrompt, [[((4.0, 4.0), (20.0, 20.0))], []], (32, 32))
-    assert network.prune_points == (1,) and not network.has_embedding and not network.has_static_shapes
+    assert not network.has_embedding and not network.has_static_shapes
     embedding = network.encode_image(image, plan)
     assert embedding.nbytes == 0 and not embedding.features
     output = network.predict(image, embedding, prompts, plan)

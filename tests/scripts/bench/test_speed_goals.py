@@ -1,7 +1,6 @@
 from typing import Any
 
-from scripts.bench.speed_goals import goal_rows
-from scripts.research.tables.token_goals import token_goal_rows
+from scripts.bench.speed_goals import goal_rows, token_goal_rows
 
 
 def call(way: str, ms: float, dense: float = 100.0, **more: Any) -> dict[str, Any]:

@@ -16,9 +16,9 @@ from lib.activelearning.registry import register_strategy
 from lib.activelearning.studies import list_unlabelled, name_phase, shuffle_unlabelled
 from lib.datastore.entries import known_phases
 from lib.infers.image_cache import images
-from lib.infers.live_predictor import file_identity
 from prato.acquisition.facility_location import NoSummaryError, StudySummary, facility_location, summarise
 from prato.acquisition.scores import ImagePredictor
+from prato.data.file_identity import file_stamp
 
 
 @register_strategy("coverage")
@@ -44,7 +44,7 @@ class FacilityLocation(AcquisitionStrategy[StudySummary | str]):
             path, (count, marked) = Path(datastore.get_image_uri(study)), known_phases(datastore.get_image_info(study))
             phase = candidates.get(study, (marked or (0,))[0] if count > 1 else None)
 
-            return (file_identity(path), phase), lambda predictor: summarise(predictor, images.read_phase(path, phase))
+            return (file_stamp(path), phase), lambda predictor: summarise(predictor, images.read_phase(path, phase))
 
         try:
             found, version = self.look_at(request, dict.fromkeys([next(iter(candidates)), *everybody]), look, str)

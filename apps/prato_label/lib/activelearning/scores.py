@@ -17,10 +17,10 @@ from lib.activelearning.studies import list_unlabelled, name_phase, shuffle_unla
 from lib.datastore.entries import known_phases
 from lib.datastore.studies import StudiesDatastore
 from lib.infers.image_cache import images
-from lib.infers.live_predictor import file_identity
 from prato.acquisition.next_phase import guess_ed_es
 from prato.acquisition.phases import find_pairs
 from prato.acquisition.scores import ImagePredictor, Score, entropy_score, jitter_score, phases_score
+from prato.data.file_identity import file_stamp
 from prato.data.studies.folder import ManifestError, load_manifest
 
 #: Studies that are looked at for one answer. With thousands there is no time for all; the next answer looks at others.
@@ -53,7 +53,7 @@ class ScoreStrategy(AcquisitionStrategy[Score]):
             def read_and_score(predictor: ImagePredictor) -> Score:
                 return score(predictor, *(images.read_phase(*place) for place in places))
 
-            return tuple((file_identity(path), phase) for path, phase in places), read_and_score
+            return tuple((file_stamp(path), phase) for path, phase in places), read_and_score
 
         scores, version = self.look_at(request, sample, look, partial(Score, 0.0))
         best = min(scores, key=lambda study: (-scores[study].value, study))

@@ -29,6 +29,7 @@ from lib.datastore.entries import (
 )
 from prato.data.atomic import write_bytes
 from prato.data.cine import CineHead, read_cine_head
+from prato.data.file_identity import FileStamp, file_stamp
 from prato.data.nifti_head import VolumeError, may_pass
 from prato.data.studies.folder import find_files, split_name, why_of_no_study
 from prato.labelling.files import read_if_exists
@@ -45,7 +46,7 @@ class DurableIndex(LocalDatastore):
     """
 
     #: Of the list as it was last read or written; None before.
-    _stamp: tuple[int, int, int] | None = None
+    _stamp: FileStamp | None = None
     #: Whether the list was changed and could not be written since.
     _is_unwritten = False
     _shared_lock: FileLock | None = None
@@ -54,7 +55,7 @@ class DurableIndex(LocalDatastore):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._logged: set[str] = set()
-        self._heads: dict[str, tuple[tuple[int, int, int], CineHead | str]] = {}
+        self._heads: dict[str, tuple[FileStamp, CineHead | str]] = {}
         super().__init__(*arguments, **options)
         self._is_known = True
 
@@ -93,7 +94,7 @@ class DurableIndex(LocalDatastore):
 
     def is_own_list(self) -> bool:
         """Whether the list on the disk is the one that was read or written last."""
-        return self._stamp is not None and self._stamp == _stamp(Path(self._datastore_config_path))
+        return self._stamp is not None and self._stamp == file_stamp(Path(self._datastore_config_path))
 
     def handed_out(self) -> dict[str, Any]:
         """By study, what the list says of when each strategy handed it out last, and to whom; None where none did."""
@@ -106,7 +107,7 @@ class DurableIndex(LocalDatastore):
             try:
                 if self.is_own_list():
                     return
-                stamp, read = _stamp(path), LocalDatastoreModel.model_validate_json(path.read_bytes())
+                stamp, read = file_stamp(path), LocalDatastoreModel.model_validate_json(path.read_bytes())
             except FileNotFoundError:
                 if not self._stamp and not (throw_exception and any(path.parent.glob("labels/*/*"))):
                     return  # a folder that is new to the server, or that is being scanned
@@ -130,7 +131,7 @@ class DurableIndex(LocalDatastore):
             self._is_unwritten = True
             if read_if_exists(path) != text:
                 write_bytes(path, text)
-            self._stamp, self._is_unwritten = _stamp(path), False
+            self._stamp, self._is_unwritten = file_stamp(path), False
 
     def _to_id(self, file: str) -> tuple[str, str]:
         """The id and the ending of a file's name; the stock one takes the ending out wherever it stands."""
@@ -251,7 +252,7 @@ class DurableIndex(LocalDatastore):
     def _read_head(self, study: str, ending: str) -> Head:
         """The header of an image that is here, or why it cannot be read. Each file is read once, unless the system refuses it."""
         path = Path(self._datastore_path) / f"{study}{ending}"
-        if (stamp := _stamp(path)) is None:
+        if (stamp := file_stamp(path)) is None:
             return None
         if self._heads.get(study, (None,))[0] != stamp:
             try:
@@ -269,12 +270,3 @@ def _has_files(folder: str) -> bool:
             return next(there, None) is not None
     except OSError:
         return False
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """Changes whenever the file at ``path`` does; None where there is none."""
-    try:
-        stat = path.stat()
-    except FileNotFoundError:
-        return None
-    return stat.st_mtime_ns, stat.st_ino, stat.st_size

@@ -83,11 +83,11 @@ class Refresher:
                 logger.exception("the studies folder cannot be scanned")
 
 
-def is_remote(folder: str | os.PathLike[str], mounts: Path = Path("/proc/mounts")) -> bool:
+def is_remote(folder: str | os.PathLike[str]) -> bool:
     """Whether ``folder`` lies on another machine's file system; where that cannot be known, whether it lies on a mount of its own."""
     path = os.path.realpath(folder)
     try:
-        entries = [line.split()[1:3] for line in mounts.read_text(encoding="utf-8", errors="surrogateescape").splitlines()]
+        entries = [line.split()[1:3] for line in Path("/proc/mounts").read_text(encoding="utf-8", errors="surrogateescape").splitlines()]
     except OSError:
         return any(os.path.ismount(parent) for parent in (path, *map(str, Path(path).parents)) if parent != "/")
     found = {where.replace("\\040", " "): kind for where, kind in entries}

@@ -121,7 +121,7 @@ def _known_heart(masks: MaskPrompt, image: ImageStack, scores: Scores | None) ->
     sent = _heart_slices(masks.mask, image.axis)
     if scores is None or (sent and masks.box.size[image.axis] == masks.mask.shape[image.axis]):
         return sent
-    return sent.union(image.stack_slices(scores.heart_slices))
+    return sent.union(image.renumber_slices(scores.heart_slices))
 
 
 def _heart_slices(mask: np.ndarray, axis: int) -> set[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
@@ -11,12 +10,12 @@ from typing import TypeVar
 from cachetools import LRUCache
 
 from prato.data.cine import Cine, read_cine, read_cine_head
+from prato.data.file_identity import file_sha256
 from prato.data.nifti import read_volume
 from prato.inference.image_stack import ImageStack
 from prato.runtime.cancel_token import NEVER_CANCELLED, CancelToken
 from prato.runtime.feature_cache import FeatureCache
 
-_CHUNK = 2**20
 _Image = TypeVar("_Image", ImageStack, Cine)
 
 
@@ -49,7 +48,7 @@ class ImageCache:
             return found, content
         volume = read_volume(path)
         volume.array.setflags(write=False)  # it is shared
-        if content is None or content_digest(path) != content:  # it was replaced meanwhile, and nobody knows what was read
+        if content is None or file_sha256(path) != content:  # it was replaced meanwhile, and nobody knows what was read
             return ImageStack(volume), None
         return self._keep(content, ImageStack(volume, self.features, content, lambda: self._measure(content))), content
 
@@ -73,7 +72,7 @@ class ImageCache:
         if isinstance(found, Cine):  # messages are about the file at ``path``
             return (found if found.name == path.name else replace(found, name=path.name)), content
         cine = read_cine(path, token)
-        return (cine, None) if content is None or content_digest(path) != content else (self._keep(content, cine), content)
+        return (cine, None) if content is None or file_sha256(path) != content else (self._keep(content, cine), content)
 
     def read_phase(self, path: Path, phase: int | None) -> ImageStack:
         """As :meth:`read`; of a cine, its ``phase``.
@@ -86,7 +85,7 @@ class ImageCache:
 
     def _find(self, path: Path) -> tuple[str | None, ImageStack | Cine | None]:
         """What says which image lies at ``path``, and that image where it is at hand."""
-        content = content_digest(path)
+        content = file_sha256(path)
         with self._lock:
             return content, None if content is None else self._images.get(content)
 
@@ -100,18 +99,6 @@ class ImageCache:
         with self._lock:
             if content in self._images:
                 self._images[content] = self._images[content]
-
-
-def content_digest(path: Path) -> str | None:
-    """The file's SHA-256; None where it cannot be read, which ``read_volume`` puts into words."""
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-    except OSError:
-        return None
-    return digest.hexdigest()
 
 
 #: Some fifty short-axis stacks of one phase, and what networks made of the last dozen.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -12,6 +11,7 @@ from threading import Lock
 from typing import Any, TypeVar
 
 from prato.data.cine import Cine
+from prato.data.file_identity import file_stamp
 from prato.inference.cine_predictor import predict_cine
 from prato.inference.image_stack import ImageStack
 from prato.inference.prediction import CinePrediction, Prediction
@@ -73,11 +73,11 @@ class LivePredictor:
 
     def version(self) -> str | None:
         """The version of the model that answers the next request; None if there is none."""
-        identity = file_identity(self.model)
-        if identity is None:
+        stamp = file_stamp(self.model)
+        if stamp is None:
             return None
-        if self._stored[0] != identity:
-            self._stored = identity, stored_version(self.model)
+        if self._stored[0] != stamp:
+            self._stored = stamp, stored_version(self.model)
         return self._stored[1]
 
     def predict(
@@ -133,7 +133,7 @@ class LivePredictor:
             lambda: predict_cine(self._load(device), cine, phases, prompts, prune, runner=BatchRunner(token), report=report)
         ).result()
 
-    def predict_cine_with(self, runner: BatchRunner, device: str, cine: Cine, prune: str | None = None) -> CinePrediction:
+    def predict_cine_with(self, runner: BatchRunner, device: str, cine: Cine, prune: str | None) -> CinePrediction:
         """All phases of ``cine`` as :meth:`predict_with` segments an image.
 
         Raises:
@@ -143,7 +143,7 @@ class LivePredictor:
         """
         return predict_cine(runner(lambda _: self._load(device)), cine, prune=prune, runner=runner)
 
-    def predict_with(self, runner: BatchRunner, device: str, image: ImageStack, prune: str | None = None) -> Prediction:
+    def predict_with(self, runner: BatchRunner, device: str, image: ImageStack, prune: str | None) -> Prediction:
         """As :meth:`predict` without a prompt, with ``runner`` to make the networks' calls, and all the rest in the calling thread.
 
         Raises:
@@ -183,7 +183,7 @@ class LivePredictor:
     def _load(self, device: str) -> Predictor:
         with self._loading:  # corrections may need it at the same time
             # looked at before loading: a file replaced in between is loaded once more, never missed
-            files = file_identity(self.model), file_identity(self.locator)
+            files = file_stamp(self.model), file_stamp(self.locator)
             if device not in self._loaded or self._loaded[device][0] != files:
                 self._loaded.pop(device, None)
                 predictor = Predictor.from_files(self.model, self.locator if files[1] else None, device)
@@ -198,12 +198,3 @@ class LivePredictor:
 
 #: Two models that answer with the same files share one predictor.
 live_predictor = cache(LivePredictor)
-
-
-def file_identity(path: Path) -> tuple[int, int, int] | None:
-    """What changes when a file is replaced or rewritten; None where there is none."""
-    try:
-        stat = os.stat(path)
-    except FileNotFoundError:
-        return None
-    return stat.st_ino, stat.st_mtime_ns, stat.st_size

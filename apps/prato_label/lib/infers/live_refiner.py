@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from lib.infers.live_predictor import file_identity, run_in_correction_thread
+from lib.infers.live_predictor import run_in_correction_thread
+from prato.data.file_identity import file_stamp
 from prato.models.checkpoint import CheckpointError
 from prato.refinement.refiner import Refiner
 
@@ -31,7 +32,7 @@ class LiveRefiner:
         return run_in_correction_thread(lambda: call(self._load(device)), device)
 
     def _load(self, device: str) -> Refiner:
-        identity = file_identity(self.path)
+        identity = file_stamp(self.path)
         if identity is None:
             raise CheckpointError(f"The click model {self.path.name} is missing: restore the shipped file.")
         if device not in self._loaded or self._loaded[device][0] != identity:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from fastapi import HTTPException
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 
-from lib.infers.image_cache import content_digest, images
+from lib.infers.image_cache import images
 from lib.infers.inference_queue import inference_queue
 from lib.infers.live_predictor import LivePredictor, run_in_compute_thread
 from lib.infers.result_files import write_mask
@@ -22,6 +22,7 @@ from lib.jobs.batch_order import BatchOrder
 from lib.jobs.job import BusyError, Job, State
 from prato.data.atomic import is_disk_full, scratch_fault, why_unwritable
 from prato.data.cine import Cine
+from prato.data.file_identity import file_sha256
 from prato.data.nifti import VolumeError
 from prato.inference.prediction import CinePrediction, Prediction
 from prato.inference.request import RESULT_EXTENSIONS
@@ -135,7 +136,7 @@ class Batch:
     def _segment(self, study: str) -> None:
         self._runner.wait()
         path = Path(self._datastore.get_image_uri(study))
-        made_of = content_digest(path)  # before it is read: the proposal is not of an image that takes its place meanwhile
+        made_of = file_sha256(path)  # before it is read: the proposal is not of an image that takes its place meanwhile
         image = images.read_study(path, self._runner.token)
         prediction: Prediction | CinePrediction
         if isinstance(image, Cine):

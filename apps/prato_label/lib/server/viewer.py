@@ -22,7 +22,7 @@ from lib.server.checks import ANNOTATOR, USER
 from lib.server.label_routes import reply_to_submission
 from lib.server.uploads import stored_upload
 from prato.data.nifti import VolumeError, volume_bytes
-from prato.data.structures import COLOURS
+from prato.data.structures import COLOURS_8BIT
 
 if TYPE_CHECKING:
     from lib.datastore.pacs import PacsDatastore
@@ -43,7 +43,7 @@ _STORED, _SOP_CLASS, _SOP_INSTANCE = "00081199", "00081150", "00081155"
 def ohif_settings(user: User = USER) -> Response:
     """The viewer's settings, with what it lacks to draw and to submit."""
     settings, added = ((folder / name).read_text(encoding="utf-8") for folder, name in ((_OHIF, "app-config.js"), (_HERE, "ohif.js")))
-    colours = json.dumps({name: [*(round(255 * part) for part in colour), 255] for name, colour in COLOURS.items()})
+    colours = json.dumps({name: [*colour, 255] for name, colour in COLOURS_8BIT.items()})
     return Response(
         "\n".join((settings, f"const structureColours = {colours};", added)),
         media_type="text/javascript",

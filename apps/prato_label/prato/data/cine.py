@@ -98,8 +98,8 @@ def read_cine(path: str | os.PathLike[str], token: CancelToken = NEVER_CANCELLED
     path = Path(path)
     shape = _cine_shape(read_head(path).get_data_shape(), path.name)
     image = read_image(path, token=token)
-    if image.shape != (*shape[:3], *shape[3:4]) or len(shape) == 3:
-        voxels = np.asanyarray(image.dataobj).reshape((*shape, 1)[:4], order="F")
+    if image.shape != shape:
+        voxels = np.asanyarray(image.dataobj).reshape(shape, order="F")
         image = type(image)(voxels, image.affine, image.header, extra=image.extra)
     times, warnings = phase_times(image.header, image.shape[3], path.name)
     cine = Cine(path.name, image, times, warnings)
@@ -221,7 +221,7 @@ def phase_times(header: nib.Nifti1Header, count: int, name: str) -> tuple[np.nda
     return np.arange(count) * step * _MS[unit], ()
 
 
-def cine_bytes(array: np.ndarray, affine: np.ndarray, step_ms: float | None = None) -> bytes:
+def cine_bytes(array: np.ndarray, affine: np.ndarray, step_ms: float | None) -> bytes:
     """The bytes of a 4D ``.nii``: ``array`` (X, Y, Z, T) with ``affine`` (voxel -> RAS+ mm).
 
     Args:

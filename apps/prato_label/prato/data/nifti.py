@@ -35,7 +35,7 @@ class Volume:
         array: (X, Y, Z), of a cine's mask (X, Y, Z, T): the stored integer dtype, or float32 where the file holds floats or scaled values.
         affine: 4x4 float64, voxel index -> RAS+ millimetres.
         header: of the file that it was read from, as it stands there; None where it comes from no file.
-        warnings: names of what was repaired as it was read, see ``WARNINGS``.
+        warnings: names of what was repaired as it was read, of ``ORIENTATION_WARNINGS`` and ``INTENSITY_WARNINGS``.
     """
 
     array: np.ndarray
@@ -207,14 +207,14 @@ def _check_writable(array: np.ndarray, axes: tuple[int, ...]) -> None:
         raise VolumeError(f"A volume to be written must be 3D, floats or integers up to 32 bits, not {array.dtype} {_by(array.shape)}.")
 
 
-def write_volume(path: str | os.PathLike[str], array: np.ndarray, affine: np.ndarray, level: int = 6) -> None:
-    """Write ``array`` (X, Y, Z) with ``affine`` (voxel -> RAS+ mm) to ``path`` (``.nii.gz``, gzip ``level`` 1..9), whole or not at all.
+def write_volume(path: str | os.PathLike[str], array: np.ndarray, affine: np.ndarray) -> None:
+    """Write ``array`` (X, Y, Z) with ``affine`` (voxel -> RAS+ mm) to ``path`` (``.nii.gz``), whole or not at all.
 
     Raises:
         VolumeError: as ``nifti_bytes``.
         OSError: the folder does not exist or cannot be written to.
     """
-    write_bytes(path, gzip_bytes(nifti_bytes(array, affine), level))
+    write_bytes(path, gzip_bytes(nifti_bytes(array, affine)))
 
 
 def gzip_bytes(raw: bytes | Iterable[bytes], level: int = 6) -> bytes:

@@ -21,6 +21,11 @@ def resample_in_plane(slices: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(slices.unsqueeze(1), size=size, mode="bilinear", align_corners=False, antialias=True).squeeze(1)
 
 
+def between_neighbours(slices: Tensor) -> Tensor:
+    """Each slice of (Z, H, W) as :func:`stack_neighbours` has it: (Z, 3, H, W), without a copy of each neighbour."""
+    return torch.cat([slices[:1], slices, slices[-1:]]).unfold(0, 3, 1).permute(0, 3, 1, 2)
+
+
 def stack_neighbours(slices: Tensor, planes: Sequence[int]) -> Tensor:
     """Each slice ``k`` in ``planes`` of (Z, H, W) with the one before and after as channels (edge slices repeat): (K, 3, H, W)."""
     k = torch.as_tensor(list(planes), device=slices.device)

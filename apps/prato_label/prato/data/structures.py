@@ -18,6 +18,10 @@ COLOURS: Mapping[str, tuple[float, float, float]] = {
     "myocardium": (0.30, 0.78, 0.40),
     "LV cavity": (0.95, 0.33, 0.31),
 }
+#: The same in 0..255, as browsers take them.
+COLOURS_8BIT: Mapping[str, tuple[int, int, int]] = {
+    name: (round(255 * r), round(255 * g), round(255 * b)) for name, (r, g, b) in COLOURS.items()
+}
 
 #: What people and programs call the structures, in lower case and without anything but letters and digits.
 _SIDES = {

@@ -35,9 +35,7 @@ def is_dataset_name(name: str) -> bool:
     return _FOLDER.fullmatch(name) is not None
 
 
-def export_nnunet(
-    labels: FinalLabels, target: Path, split: Split | None = None, progress: Progress = lambda studies, _: studies
-) -> list[str]:
+def export_nnunet(labels: FinalLabels, target: Path, split: Split | None, progress: Progress) -> list[str]:
     """Write the studies of ``labels`` as an nnU-Net data set; returns the exported studies.
 
     Names of structures and their values are our own, background first. Patients stay together in ``splits_final.json``: five folds, or one

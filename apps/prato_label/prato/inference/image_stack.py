@@ -41,7 +41,7 @@ class ImageStack:
     Attributes:
         axis: of the stored volume, along which the slices lie.
         view: how networks look at the stored volume, see :func:`prato.data.view.network_view`.
-        volume: seen so, with ``axis`` as its last. Slices may have other numbers there, see :meth:`stack_slices`.
+        volume: seen so, with ``axis`` as its last. Slices may have other numbers there, see :meth:`renumber_slices`.
         blank: the slices of ``volume`` that show nothing, see :func:`prato.data.stack.blank_slices`.
         filled: the others; all of them where none shows anything.
     """
@@ -104,7 +104,7 @@ class ImageStack:
         stored = self.view.restore(array)
         return stored.copy(order="K") if self.view.is_reversed else stored  # torch takes no reversed one
 
-    def stack_slices(self, numbers: Iterable[int]) -> list[int]:
+    def renumber_slices(self, numbers: Iterable[int]) -> list[int]:
         """What slices of the stored volume are in ``volume``, by their numbers; the same function leads back."""
         last = self.volume.array.shape[2] - 1
         return [k if self.view.steps[2] > 0 else last - k for k in numbers]

@@ -210,19 +210,13 @@ class InferenceRequest(BaseModel):
             raise ValueError(f"return_tokens must be true or false, not {return_tokens!r}.")
         return return_tokens
 
-    @field_validator("result_extension", mode="before")
+    @field_validator("result_extension", "result_dtype", mode="before")
     @classmethod
-    def _check_extension(cls, extension: Any) -> Any:
-        if extension and extension not in RESULT_EXTENSIONS:
-            raise ValueError(f"result_extension must be one of {', '.join(RESULT_EXTENSIONS)}, not {extension!r:.40}.")
-        return extension or RESULT_EXTENSIONS[0]
-
-    @field_validator("result_dtype", mode="before")
-    @classmethod
-    def _check_dtype(cls, dtype: Any) -> Any:
-        if dtype and dtype not in RESULT_DTYPES:
-            raise ValueError(f"result_dtype must be one of {', '.join(RESULT_DTYPES)}, not {dtype!r:.40}.")
-        return dtype or RESULT_DTYPES[0]
+    def _check_result(cls, wanted: Any, info: ValidationInfo) -> Any:
+        choices = RESULT_EXTENSIONS if info.field_name == "result_extension" else RESULT_DTYPES
+        if wanted and wanted not in choices:
+            raise ValueError(f"{info.field_name} must be one of {', '.join(choices)}, not {wanted!r:.40}.")
+        return wanted or choices[0]
 
 
 def require_heart(strokes: Sequence[Stroke], slices: Collection[int], across: int) -> None:

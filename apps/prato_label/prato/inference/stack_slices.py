@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from prato.data.resampling import between_neighbours
 from prato.inference.image_stack import ImageStack
 from prato.runtime.region import Region
 from prato.runtime.region_decode import RegionFeatures
@@ -81,7 +81,7 @@ def slices_between_neighbours(image: ImageStack, pixel: float, planes: Sequence[
     """float32 (K, 3, H, W): the slices ``planes`` of ``image``, each between its neighbours, a view of :func:`padded_slices`."""
     seen = seen_beside(image, planes)
     slices = padded_slices(image, pixel)[list(seen)]
-    between = torch.cat([slices[:1], slices, slices[-1:]]).unfold(0, 3, 1).permute(0, 3, 1, 2)  # no copy of each neighbour
+    between = between_neighbours(slices)
     rows = [seen.index(k) for k in planes]
     return between[rows[0] : rows[-1] + 1] if len(rows) == rows[-1] - rows[0] + 1 else between[rows]
 

@@ -19,6 +19,7 @@ from filelock import FileLock
 from pydantic import ValidationError
 
 from prato.data.atomic import make_folder, stage_bytes
+from prato.data.file_identity import FileStamp, file_stamp
 from prato.data.nifti import gzip_bytes
 from prato.data.studies.folder import find_files, is_study_id
 from prato.data.studies.label_records import HISTORY
@@ -99,17 +100,9 @@ class LabelFiles:
         """Where the current label lies, or would lie."""
         return self.path if self.path.exists() or not self.uncompressed_path.exists() else self.uncompressed_path
 
-    def stamp(self) -> list[tuple[int, int, int] | None]:
+    def stamp(self) -> list[FileStamp | None]:
         """Changes whenever the current label is replaced or removed."""
-        found: list[tuple[int, int, int] | None] = []
-        for path in (self.path, self.uncompressed_path):
-            try:
-                stat = path.stat()
-            except FileNotFoundError:
-                found.append(None)
-            else:
-                found.append((stat.st_mtime_ns, stat.st_ino, stat.st_size))
-        return found
+        return [file_stamp(self.path), file_stamp(self.uncompressed_path)]
 
     def require_inside(self) -> None:
         """Refuse to write where a link leads out of the studies folder: what lies there is somebody else's.

@@ -68,7 +68,7 @@ def ask_for_names(error: UnknownNameError) -> LabelError:
 
 
 def store_mask(
-    image: Path, grid: Volume, study: str, voxels: np.ndarray, params: dict[str, Any], accept_proposals: bool = False
+    image: Path, grid: Volume, study: str, voxels: np.ndarray, params: dict[str, Any], accept_proposals: bool
 ) -> dict[int, State]:
     """Store ``voxels`` as the label of ``study``; returns the states of the phases that were stored, none where the label is the same
     already.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from prato.data.file_identity import FileStamp, file_stamp
 from prato.data.studies.folder import split_name
 from prato.labelling.files import sha256
 
@@ -36,17 +36,17 @@ def recorded_model(mask: Path) -> tuple[str, str] | None:
     """
     name, study = mask.parent / RECORDS_NAME, (split_name(mask.name) or (mask.name, ""))[0]
     try:
-        stamp = os.stat(name)
+        stamp = file_stamp(name)
         parameters = json.loads((mask.parent / PARAMETERS_NAME).read_bytes())
     except (OSError, ValueError):
         return None
-    record = _records_by_study(name, stamp.st_mtime_ns, stamp.st_size, stamp.st_ino).get(study, {})
+    record = {} if stamp is None else _records_by_study(name, stamp).get(study, {})
     if not isinstance(parameters, dict) or record.get("mask_sha256") != sha256(mask.read_bytes()):
         return None
     return str(parameters.get("model") or "unknown"), str(record.get("model_version") or parameters.get("model_version") or "unknown")
 
 
 @lru_cache(maxsize=4)
-def _records_by_study(path: Path, *stamp: int) -> dict[str, dict[str, Any]]:
+def _records_by_study(path: Path, stamp: FileStamp) -> dict[str, dict[str, Any]]:
     """The last record of each study at ``path``; ``stamp`` changes when the file does."""
     return {record["study"]: record for record in read_records(path)}

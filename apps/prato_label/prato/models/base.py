@@ -74,7 +74,8 @@ class PrunableNetwork(nn.Module):
     counted on the call itself: :func:`prato.runtime.flops.count_flops`.
 
     Attributes:
-        relevance: the :class:`~prato.pruning.relevance.Relevance` of each pruning stage, by its number as text, counted from 1.
+        relevance: the :class:`~prato.pruning.relevance.Relevance` of each block or stage after which a plan may let tokens leave, by its
+            number as text, counted from 1.
     """
 
     relevance: nn.ModuleDict
@@ -84,11 +85,6 @@ class PrunableNetwork(nn.Module):
         """Which of the three methods that :meth:`predict` calls are not written; none of a network that has a ``predict`` of its own."""
         required = ("forward_dense", "encode", "decode") if cls.predict is PrunableNetwork.predict else ()
         return [name for name in required if getattr(cls, name) is getattr(PrunableNetwork, name)]
-
-    @property
-    def prune_points(self) -> tuple[int, ...]:
-        """Blocks or stages, counted from 1, after which a plan may let tokens leave."""
-        return tuple(sorted(map(int, self.relevance)))
 
     @classmethod
     def decoder_norm(cls, arguments: Mapping[str, Any]) -> str:
@@ -169,7 +165,7 @@ class PrunableNetwork(nn.Module):
         Args:
             image: float (B, channels, *image).
             embedding: of :meth:`encode_image`; without features for a network that has none.
-            pruning: scores tokens at each of :attr:`prune_points` that its plan names, and says which of them go on.
+            pruning: scores tokens at each of the stages of :attr:`relevance` that its plan names, and says which of them go on.
         """
 
     @abstractmethod

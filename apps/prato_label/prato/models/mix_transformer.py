@@ -42,7 +42,7 @@ class MixBlock(nn.Module):
         normed = self.norm1(x)
         keys = self._reduced(normed * shown)
         bias = None if gate is None else F.max_pool2d(gate.unsqueeze(1), self.reduction).flatten(1)
-        x = x + shown * self.drop_path(self._attended(normed.flatten(1, 2), keys, gate=bias).view_as(x))
+        x = x + shown * self.drop_path(self._attended(normed.flatten(1, 2), keys, bias).view_as(x))
         hidden = self._mixed(self.expand(self.norm2(x)) * shown)
         return x + shown * self.drop_path(self.contract(F.gelu(hidden)))
 
@@ -65,7 +65,7 @@ class MixBlock(nn.Module):
         hidden = kept.gather(self._mixed(spread.unflatten(1, x.shape[1:3])).flatten(1, 2))
         return kept.scatter(canvas, tokens + self.contract(F.gelu(hidden))).view_as(x)
 
-    def _attended(self, normed: Tensor, keys: Tensor, gate: Tensor | None = None) -> Tensor:
+    def _attended(self, normed: Tensor, keys: Tensor, gate: Tensor | None) -> Tensor:
         """(B, n, C) of queries from ``normed`` (B, n, C) on ``keys`` (B, m, C), of which ``gate`` (B, m) are seen."""
         q, k, v = (
             layer(values).unflatten(-1, (self.heads, -1)).transpose(1, 2)

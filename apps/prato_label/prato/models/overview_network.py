@@ -81,11 +81,6 @@ class OverviewNetwork(PrunableNetwork):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
 
-    @property
-    def prune_points(self) -> tuple[int, ...]:
-        """Before the first stage's blocks, which a plan counts as after 1."""
-        return (1,)
-
     def encode_image(self, image: Tensor, plan: PruningPlan | None = None) -> ImageEmbedding:
         """The overview's tokens (S, H / 8, W / 8, dim) of a whole stack ``image`` (S, 3, H, W), H and W multiples of 16.
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from pydantic import BaseModel, Field, ValidationError
 
 from prato.data.atomic import write_bytes
+from prato.data.file_identity import file_stamp
 from prato.data.nifti import VolumeError
 from prato.data.studies.folder import ManifestError, find_files
 from prato.dicom.labels.exporter import export_segmentations
@@ -158,8 +159,7 @@ class Outbox:
     def _stamp(self, study: str) -> object:
         """Changes whenever the label, or the record of its last version, does."""
         files = LabelFiles(self._studies, study, "final")
-        numbers = files.numbers()[-1:]
-        return files.stamp(), [(n, files.record_path(n).stat().st_mtime_ns) for n in numbers if files.record_path(n).exists()]
+        return files.stamp(), [(n, file_stamp(files.record_path(n))) for n in files.numbers()[-1:]]
 
 
 def _is_acknowledged(cine: LabelledCine, t: int, ledger: Ledger) -> bool:

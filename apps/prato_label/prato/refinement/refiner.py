@@ -110,7 +110,7 @@ class Refiner:
         scene = _Scene(image, previous, strokes, scores)
         right, settled = scene.right, set(scene.right)
         for k in sorted(
-            set(image.stack_slices(previous.propagate_to)) - settled, key=lambda k: (min((abs(k - r) for r in right), default=0), k)
+            set(image.renumber_slices(previous.propagate_to)) - settled, key=lambda k: (min((abs(k - r) for r in right), default=0), k)
         ):
             beside = [n for n in (k - 1, k + 1) if n in settled]
             if not beside:
@@ -191,7 +191,7 @@ class _Scene:
     """A mask on its way, as a stack of slices; what is asked for in voxels of the stack."""
 
     def __init__(self, image: ImageStack, previous: MaskPrompt, strokes: Sequence[Stroke], scores: Scores | None) -> None:
-        self.image, self.right, self.scores = image, set(image.stack_slices(previous.right)), scores
+        self.image, self.right, self.scores = image, set(image.renumber_slices(previous.right)), scores
         self.strokes = [stroke.rearrange(*image.order) for stroke in strokes]
         self._before = image.to_stack(previous.mask)
         self.mask = self._before.copy()

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable
-from pathlib import Path
+from contextlib import suppress
 
+from prato.data.file_identity import FileStamp, file_sha256, file_stamp
 from prato.data.studies.folder import StudyFile
-
-_Stamp = tuple[int, int, int]
-#: Bytes that are read at once.
-_BLOCK = 2**20
 
 
 class FileChanges:
@@ -29,7 +25,7 @@ class FileChanges:
     def __init__(self, files: Iterable[StudyFile], on_study: Callable[[], object]) -> None:
         self.files, self.absent = list(files), dict[str, str]()
         self._on_study = on_study
-        self._stamps: dict[str, tuple[_Stamp | None, _Stamp | None]] = {}
+        self._stamps: dict[str, tuple[FileStamp | None, FileStamp | None]] = {}
         self._checksums: dict[str, tuple[str | None, str | None]] = {}
         self._look(self.files)
 
@@ -69,30 +65,11 @@ class FileChanges:
         return None not in before and (now == self._stamps[file.study] or _checksums(file) == before)
 
 
-def _stamps(file: StudyFile) -> tuple[_Stamp | None, _Stamp | None]:
-    return _stamp(file.image), _stamp(file.label)
-
-
-def _stamp(path: Path) -> _Stamp | None:
-    """Changes whenever the file at ``path`` does; None where there is none."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return stat.st_mtime_ns, stat.st_ino, stat.st_size
+def _stamps(file: StudyFile) -> tuple[FileStamp | None, FileStamp | None]:
+    with suppress(OSError):  # what may not be looked at is away
+        return file_stamp(file.image), file_stamp(file.label)
+    return None, None
 
 
 def _checksums(file: StudyFile) -> tuple[str | None, str | None]:
-    return _checksum(file.image), _checksum(file.label)
-
-
-def _checksum(path: Path) -> str | None:
-    """The SHA-256 of the file at ``path``; None where it cannot be read."""
-    try:
-        with path.open("rb") as stream:
-            digest = hashlib.sha256()
-            while block := stream.read(_BLOCK):
-                digest.update(block)
-    except OSError:
-        return None
-    return digest.hexdigest()
+    return file_sha256(file.image), file_sha256(file.label)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from prato.data.atomic import temporary_folder
 from prato.data.cases import TrainingCase
+from prato.data.resampling import between_neighbours
 from prato.inference.scores import quantise
 from prato.pruning.plan import PruningPlan
 from prato.runtime.precision import inference
@@ -51,8 +52,8 @@ class ClickBank:
         a little spoilt, and badly."""
         bank = SliceBank.from_cases(cases, torch.device("cpu"))
         random, made = np.random.default_rng(seed), []
-        for first, count in zip(bank.first.tolist(), bank.count.tolist()):
-            slices = bank.images[first : first + count].float() / 127.5 - 1
+        for case in range(len(bank)):
+            slices, _ = bank.case(case)
             made.append(torch.stack([_draft(slices, network, plan, random, spoilt) for spoilt in (False, True)]))
             on_case()
         return cls(bank.images.numpy(), bank.labels.numpy(), torch.cat(made, 1).numpy(), bank.first.numpy(), bank.count.numpy())
@@ -86,8 +87,7 @@ def _draft(slices: Tensor, network: Any, plan: PruningPlan | None, random: np.ra
     lit = ((seen + 1) / 2).clamp(0, 1)
     seen = 2 * lit ** float(2 ** random.uniform(-much, much)) * float(random.uniform(1 - 0.5 * much, 1 + 0.2 * much)) - 1
     seen = seen + float(random.uniform(0, 0.3 * much)) * torch.from_numpy(random.standard_normal(seen.shape).astype(np.float32))
-    padded = torch.cat([seen[:1], seen, seen[-1:]])
-    stack = padded.unfold(0, 3, 1).permute(0, 3, 1, 2)
+    stack = between_neighbours(seen)
     if random.random() < 0.5:  # a slice between copies of itself: the network knows less of where in the heart it is
         stack = seen[:, None].expand(-1, 3, -1, -1)
     with inference(torch.device("cpu")):

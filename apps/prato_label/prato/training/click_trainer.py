@@ -26,6 +26,7 @@ from prato.training.state import load_state, save_state
 NEAR, BEYOND = 30.0, 0.1
 #: Pixels that a small and a large wrong part both have beside those they are of: a click on a small one is worth learning from, too.
 EVEN = 30.0
+_SAVE_EVERY_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,7 @@ class ClickTrainer:
         self.averaged: dict[str, Tensor] = {name: value.detach().clone() for name, value in network.state_dict().items()}
         self.step, self.spent, self.loss = 0, 0.0, 0.0
 
-    def fit(
-        self, state_file: Path | None = None, report: Callable[[ClickTrainer], object] = lambda _: None, save_every_s: float = 60.0
-    ) -> None:
+    def fit(self, state_file: Path | None = None, report: Callable[[ClickTrainer], object] = lambda _: None) -> None:
         """Train until the recipe's steps are taken; the state is kept in ``state_file``, from which the next call goes on, with other
         sessions than those that were seen before.
 
@@ -75,7 +74,7 @@ class ClickTrainer:
             now = time.monotonic()
             self.spent, began = self.spent + min(now - began, 30.0), now  # a process that was stopped has not trained
             report(self)
-            if state_file is not None and now - saved > save_every_s:
+            if state_file is not None and now - saved > _SAVE_EVERY_S:
                 self._store(state_file)
                 saved = now
         if state_file is not None:

@@ -93,6 +93,11 @@ class SliceBank:
     def __len__(self) -> int:
         return len(self.patients)
 
+    def case(self, number: int) -> tuple[Tensor, Tensor]:
+        """The slices of one case, float32 (K, CANVAS, CANVAS) in [-1, 1], and their labels, int64."""
+        first, count = int(self.first[number]), int(self.count[number])
+        return self.images[first : first + count].float() / 127.5 - 1, self.labels[first : first + count].long()
+
 
 def _reached(present: np.ndarray) -> slice:
     """From the first to the last of what is True in bool (H,), and two beyond."""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,13 +23,6 @@ from prato.training.state import load_state, save_state
 _WARM_UP_STEPS = 3
 #: Decay a step of the running means of the losses.
 _LOSS_DECAY = 0.98
-
-
-class StackNetwork(Protocol):
-    """What the trainer needs of a network besides ``nn.Module``."""
-
-    def train_windows(self, window: Tensor, corner: Tensor, overview: Tensor, box: Tensor, has_box: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Logits (B * S, classes, h, w) of windows (B, S, 3, h, w), and of relevance (B, S, H / 8, W / 8), or None without one."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +77,8 @@ class StackTrainer:
     """Trains ``network`` on a bank, or on what another sampler makes.
 
     Args:
-        loss: of a batch, what is minimised and two losses that are told; None for that of a :class:`StackNetwork`.
+        loss: of a batch, what is minimised and two losses that are told; None for that of a network's ``train_windows``, see
+            :meth:`prato.models.overview_network.OverviewNetwork.train_windows`, which may give None in the place of relevance.
         capture: on a GPU, whether steps are captured as a CUDA graph and replayed.
         run: what else distinguishes this run from others (JSON values by name); a state is resumed only by the run that stored it.
 
@@ -136,7 +130,6 @@ class StackTrainer:
     def fit(
         self,
         report: Callable[[StackTrainer], bool] = lambda trainer: True,
-        every: int = 1,
         state_file: Path | None = None,
         save_every_s: float = 60.0,
         is_over: Callable[[], bool] = lambda: False,
@@ -144,7 +137,7 @@ class StackTrainer:
         """Train to the end of the recipe.
 
         Args:
-            report: called after every so many steps; training stops when it returns False.
+            report: called after every step; training stops when it returns False.
             state_file: where the state is kept, every ``save_every_s`` seconds and when training stops, for :meth:`resume`.
             is_over: asked after every step; training stops when it returns True.
 
@@ -156,7 +149,7 @@ class StackTrainer:
             self.take_step()
             now = time.monotonic()
             self.seconds, began = self.seconds + now - began, now
-            going_on = (self.step % every != 0 or report(self)) and not is_over()
+            going_on = report(self) and not is_over()
             if state_file is not None and (not going_on or now - saved > save_every_s):
                 self._store(state_file)
                 saved = now

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from prato.data.resampling import between_neighbours
 from prato.models.overview import TOKEN
 from prato.training.slice_bank import CANVAS, SliceBank
 
@@ -21,22 +22,18 @@ def window_dice(network: Any, bank: SliceBank, prompting: Prompting = "tight", e
     structure that neither label nor mask has counts 1, as in :mod:`prato.evaluation`."""
     rows = []
     for case in range(len(bank)):
-        first, count = int(bank.first[case]), int(bank.count[case])
-        label = bank.labels[first : first + count].long()
-        image = bank.images[first : first + count].float() / 127.5 - 1
-        box = _bounds(bank.footprints[case] > 0)
+        image, label = bank.case(case)
+        box = bounds_of(bank.footprints[case] > 0)
         overview = F.avg_pool2d(image.unsqueeze(1), 2).squeeze(1)
-        padded = torch.cat([image[:1], image, image[-1:]])
-        stacks = padded.unfold(0, 3, 1).permute(0, 3, 1, 2)
         has_box = torch.tensor([prompting == "tight"], device=image.device)
         middle = box.mean(0)
         if prompting == "none":
             relevant = network.heart_relevance(network.overview(overview.unsqueeze(0)), box.unsqueeze(0), has_box)[0]
             found = (relevant > 0).any(0)
-            middle = _bounds(found).mean(0) * TOKEN if bool(found.any()) else torch.full_like(middle, CANVAS / 2)
+            middle = bounds_of(found).mean(0) * TOKEN if bool(found.any()) else torch.full_like(middle, CANVAS / 2)
         corner = ((middle - edge / 2) / TOKEN).round().long().mul(TOKEN).clamp(0, CANVAS - edge)
         rows_, columns = (slice(int(c), int(c) + edge) for c in corner)
-        window = stacks[:, :, rows_, columns].unsqueeze(0)
+        window = between_neighbours(image)[:, :, rows_, columns].unsqueeze(0)
         logits, _ = network.train_windows(window, corner.unsqueeze(0), overview.unsqueeze(0), box.unsqueeze(0), has_box)
         mask = torch.zeros_like(label)
         mask[:, rows_, columns] = logits.float().argmax(1)
@@ -48,7 +45,7 @@ def window_dice(network: Any, bank: SliceBank, prompting: Prompting = "tight", e
     return torch.stack(rows)
 
 
-def _bounds(present: Tensor) -> Tensor:
+def bounds_of(present: Tensor) -> Tensor:
     """float32 (2, 2), start and stop of what is True in bool (H, W)."""
     where = present.nonzero()
     return torch.stack([where.amin(0), where.amax(0) + 1]).float()

@@ -135,7 +135,7 @@ class Placement:
         return bool(abs(centre[axis] - first[axis]) < _SAME and sizes[axis] <= min(np.delete(sizes, axis)) + _SAME)
 
 
-def box_from_clicks(corners: np.ndarray, volume_node: slicer.vtkMRMLScalarVolumeNode, slices: tuple[int, int] | None = None) -> Box | None:
+def box_from_clicks(corners: np.ndarray, volume_node: slicer.vtkMRMLScalarVolumeNode, slices: tuple[int, int] | None) -> Box | None:
     """The voxels from the one that was clicked first to the one that was clicked second, both included; None outside the volume.
 
     Args:

@@ -50,8 +50,7 @@ class ReviewSection(Section):
 
     def _on_reviewed(self, study: str, state: str) -> None:
         self._ui.reasonBox.setEditText("")
-        current = self._logic.current_study
-        if current is not None and (current.study, current.server) == (study, self._logic.address):
+        if self._logic.is_open(study):
             self._study.open_next()
 
 

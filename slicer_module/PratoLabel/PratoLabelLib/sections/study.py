@@ -133,9 +133,8 @@ class StudySection(Section):
             item.setHidden(wanted not in " ".join(item.text(column) for column in range(3)).lower())
 
     def _on_open(self) -> None:
-        study, current = self._selected_study(), self._logic.current_study
-        is_open = current is not None and (current.study, current.server) == (study, self._logic.address)
-        if study and (is_open or self.may_leave()):
+        study = self._selected_study()
+        if study and (self._logic.is_open(study) or self.may_leave()):
             self.chosen.emit()
             self._panel.request(lambda: self._logic.open_study(study))
 

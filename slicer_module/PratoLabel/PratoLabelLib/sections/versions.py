@@ -24,16 +24,13 @@ class VersionsSection(Section):
         tree = self._ui.versionTree
         tree.header().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
         tree.itemActivated.connect(lambda item, column: self._on_show())
-        tree.itemSelectionChanged.connect(self._refresh_buttons)
+        tree.itemSelectionChanged.connect(self.refresh)
         self._ui.showVersionButton.connect("clicked()", self._on_show)
         self._ui.restoreVersionButton.connect("clicked()", self._on_restore)
         self._logic.versions_changed.connect(self._fill_tree)
 
     def refresh(self) -> None:
         """Enable what can be done with the selected version."""
-        self._refresh_buttons()
-
-    def _refresh_buttons(self) -> None:
         is_selected = self._logic.current_study is not None and self._selected_version() is not None
         self._ui.showVersionButton.enabled = self._ui.restoreVersionButton.enabled = is_selected
 
@@ -53,7 +50,7 @@ class VersionsSection(Section):
                 item.setText(column, text)
                 if version.is_current:
                     item.setFont(column, bold)
-        self._refresh_buttons()
+        self.refresh()
 
     def _on_show(self) -> None:
         study, version = self._logic.current_study, self._selected_version()

@@ -76,10 +76,10 @@ class Client(HttpClient):
             return True  # whoever sends something next hears what is wrong
         return hashlib.sha256(response.content).hexdigest() == checksum
 
-    def download_label(self, study: str, folder: str | os.PathLike[str], tag: str = "final") -> Path:
-        """Write the study's label into ``folder`` as ``<study>_<tag>``, whole or not at all. Raises OSError as above."""
-        response = self._download("/datastore/label", {"label": study, "tag": tag}, f"{tag} label of {study}")
-        return self._save(response, Path(folder) / f"{Path(study).name}_{tag}")
+    def download_label(self, study: str, folder: str | os.PathLike[str]) -> Path:
+        """Write the study's final label into ``folder`` as ``<study>_final``, whole or not at all. Raises OSError as above."""
+        response = self._download("/datastore/label", {"label": study, "tag": "final"}, f"final label of {study}")
+        return self._save(response, Path(folder) / f"{Path(study).name}_final")
 
     def current_version(self, study: str) -> int | None:
         """The number of the version that is the study's final label, 0 for none; None where the server keeps no versions."""

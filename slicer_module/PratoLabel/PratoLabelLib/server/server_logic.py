@@ -165,6 +165,10 @@ class ServerLogic:
         """What the server says about the model ``name``; None if it has no such model."""
         return next((model for model in (self.info.models if self.info else ()) if model.name == name), None)
 
+    def find_study(self, name: str) -> Study | None:
+        """What the server says about the study ``name``; None if it lists no such study."""
+        return next((study for study in self.studies if study.id == name), None)
+
     @property
     def labels(self) -> dict[str, int]:
         """Structure name -> value in masks, as in the server's first model; empty before there is one."""

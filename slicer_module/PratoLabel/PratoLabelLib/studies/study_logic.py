@@ -66,6 +66,11 @@ class StudyLogic(ServerLogic):
         study = self.current_study
         return study if isinstance(study, CineStudy) else None
 
+    def is_open(self, study_id: str) -> bool:
+        """Whether this study of the server is the one that is open."""
+        current = self.current_study
+        return current is not None and (current.study, current.server) == (study_id, self.address)
+
     def forget_scene(self) -> None:
         """Let go of all nodes, for example because the scene closes; unsent edits are saved, a pending prediction is cancelled."""
         if self.autosave is not None:
@@ -101,19 +106,18 @@ class StudyLogic(ServerLogic):
 
         A pending prediction is cancelled. Of the study that is open already nothing changes.
         """
-        current = self.current_study
-        if current is not None and (current.study, current.server) == (study_id, self.address):
+        if self.is_open(study_id):
             return
         self.cancel()
         node, cine = find_node("vtkMRMLScalarVolumeNode", study_id, self.address), find_cine(study_id, self.address)
         if cine is not None and self.info is not None:
             self._show_found_cine(study_id, cine)
             return
-        is_cine = any(study.id == study_id and study.phases > 1 for study in self.studies)
-        if node is not None and self.info is not None and not is_cine:
+        listed = self.find_study(study_id)
+        if node is not None and self.info is not None and not (listed and listed.phases > 1):
             self._show_study(study_id, node, None, None)
             return
-        is_labelled, folder = any(study.labelled for study in self.studies if study.id == study_id), self._temporary.new()
+        is_labelled, folder = listed is not None and listed.labelled, self._temporary.new()
         self._dispatcher.dispatch(lambda client: download_study(client, study_id, is_labelled, folder.path), self._on_downloaded, "study")
 
     def send_volume(self, volume_node: slicer.vtkMRMLScalarVolumeNode | None, study_id: str) -> None:
@@ -148,7 +152,7 @@ class StudyLogic(ServerLogic):
         self._show_study(files.study, node, files.label, files.version).note_image(files.checksum)
 
     def _on_downloaded_cine(self, files: StudyFiles, frames: Frames) -> None:
-        listed = next((study for study in self.studies if study.id == files.study), None)
+        listed = self.find_study(files.study)
         times_ms = listed.times_ms if listed is not None else None
         cine = find_cine(files.study, self.address)
         is_new = cine is None
@@ -175,7 +179,7 @@ class StudyLogic(ServerLogic):
         return self._show(lambda: OpenStudy(study, self.address, volume_node, self.labels, mask, base, *notify))
 
     def _show_found_cine(self, study: str, cine: CineNodes) -> None:
-        listed = next((listed for listed in self.studies if listed.id == study), None)
+        listed = self.find_study(study)
         count = listed.phases if listed is not None and listed.phases > 1 else cine.count
         if cine.has_phases(count):
             self._show_cine(study, cine, None)
@@ -183,7 +187,8 @@ class StudyLogic(ServerLogic):
             self.failed.emit(f"{study} has {count} phases, and not as many in this scene: remove its nodes here, and open it again.")
 
     def _show_cine(self, study: str, cine: CineNodes, version: int | None) -> OpenStudy:
-        marked = next((listed.marked for listed in self.studies if listed.id == study), None)
+        listed = self.find_study(study)
+        marked = listed.marked if listed is not None else None
         base, notify = self._base(version), self._listeners(study)
         return self._show(lambda: CineStudy(study, self.address, cine, self.labels, base, marked, self._on_phase_shown, *notify))
 

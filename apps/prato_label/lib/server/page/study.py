@@ -15,9 +15,10 @@ from lib.datastore.entries import check_proposal
 from lib.datastore.label_check import http_errors
 from lib.datastore.studies import StudiesDatastore
 from lib.server import checks
-from lib.server.page.view import StudyView, file_stamp, views
+from lib.server.page.view import StudyView, views
 from lib.server.study_routes import known_of
 from prato.data.cine import read_cine
+from prato.data.file_identity import file_stamp
 from prato.data.labels.check import check_label, read_label_volume
 from prato.data.labels.names import LabelError
 from prato.data.structures import STRUCTURES

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import base64
-import os
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -15,7 +13,7 @@ from cachetools import LRUCache
 
 from lib.server.page.montage import PARTS, Montage, grey_window
 from prato.data.cine import Cine
-from prato.data.structures import COLOURS, voxel_ml
+from prato.data.structures import COLOURS_8BIT, voxel_ml
 from prato.function.curve import VolumeCurve
 from prato.labelling.phases import phase_of
 from prato.prompts.box import Box
@@ -92,7 +90,7 @@ class StudyView:
         tiles = [{"slice": k, "x": x, "y": y} for k, (x, y) in zip(self.montage.slices, self.montage.corners())]
         return {
             **{"width": width, "height": height, "tiles": tiles, "parts": PARTS},
-            "colours": {name: f"rgb({', '.join(str(round(255 * part)) for part in colour)})" for name, colour in COLOURS.items()},
+            "colours": {name: f"rgb{colour}" for name, colour in COLOURS_8BIT.items()},
             "frames": [f"data:image/jpeg;base64,{base64.b64encode(frame).decode()}" for frame in self.frames],
             "contours": {str(t): paths for t, paths in zip(self.labelled, self.contours)},
         }
@@ -116,16 +114,6 @@ class ViewCache:
             if view is None:
                 view = self._views[key] = compute()
             return view
-
-
-def file_stamp(path: Path) -> tuple[int, int, int]:
-    """Changes whenever the file at ``path`` does.
-
-    Raises:
-        OSError: there is none, or it may not be looked at.
-    """
-    found = os.stat(path)
-    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 #: Of some twenty cines.

@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from prato.data.file_identity import FileStamp, file_stamp
 from prato.data.labels.names import LABEL_INFO
 from prato.data.nifti import gzip_bytes
 from prato.data.studies.folder import split_name
@@ -86,15 +87,15 @@ def _listed_info(path: Path, study: str, tag: str, ending: str) -> dict[str, Any
 def _listed_study(path: Path, study: str) -> dict[str, Any]:
     """The entry of ``study`` in the list of studies at ``path``; nothing where there is none."""
     try:
-        stat = path.stat()
-        listed = _read_list(path, stat.st_mtime_ns, stat.st_ino, stat.st_size)
+        stamp = file_stamp(path)
+        listed = {} if stamp is None else _read_list(path, stamp)
     except OSError:
         return {}
     return _object(_object(listed.get("objects")).get(study))
 
 
 @lru_cache(maxsize=4)
-def _read_list(path: Path, *stamp: int) -> dict[str, Any]:
+def _read_list(path: Path, stamp: FileStamp) -> dict[str, Any]:
     """The list at ``path``; ``stamp`` changes when it does. An OSError passes, so that nothing is remembered of it."""
     return _parse_object(path.read_bytes())
 

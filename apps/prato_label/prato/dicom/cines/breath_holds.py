@@ -16,7 +16,7 @@ AGAIN = 0.5
 _Frames = tuple[Frame, ...]
 
 
-def tell_apart(slices: Mapping[float, _Frames], phases: int | None = None) -> dict[float, tuple[_Frames, ...]]:
+def tell_apart(slices: Mapping[float, _Frames], phases: int | None) -> dict[float, tuple[_Frames, ...]]:
     """By slice, the images of each breath hold, in the order in which they were acquired; one, where nothing says that there were more.
 
     What all slices have twice may be two images of each moment, as of several kinds, so that it counts as acquired again only where the

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -71,8 +70,8 @@ def find_dicom_masks(
     paths: Iterable[Path],
     folder: Path,
     images: Mapping[str, Path],
-    files: Mapping[MaskOwner, Path] = MappingProxyType({}),
-    renamed: Mapping[str, str] = MappingProxyType({}),
+    files: Mapping[MaskOwner, Path],
+    renamed: Mapping[str, str],
 ) -> FoundDicomMasks:
     """What ``paths``, which may be DICOM, hold of the studies in ``folder``; nothing is written.
 
@@ -100,7 +99,7 @@ def find_dicom_masks(
     return found
 
 
-def import_dicom_mask(image: Path, mask: DicomMask, params: dict[str, Any], accept_proposals: bool = False) -> dict[int, State]:
+def import_dicom_mask(image: Path, mask: DicomMask, params: dict[str, Any], accept_proposals: bool) -> dict[int, State]:
     """Store ``mask`` as the label of its study, as ``prato.labelling.importing.store_mask`` does; ``image`` is the study's.
 
     Raises:

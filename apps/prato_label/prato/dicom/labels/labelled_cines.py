@@ -60,7 +60,7 @@ class LabelledCine:
 
 
 def find_labelled_cines(
-    folder: str | os.PathLike[str], ready: Ready = "final", studies: Collection[str] | None = None
+    folder: str | os.PathLike[str], ready: Ready, studies: Collection[str] | None = None
 ) -> tuple[list[LabelledCine], list[str]]:
     """The cines of which ``folder`` holds final labels, of whole cines or of single phases, and a sentence for each that is left out.
 

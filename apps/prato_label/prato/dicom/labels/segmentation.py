@@ -53,7 +53,7 @@ def segmentation_uid(cine: CineReference, label: LabelledPhase, predecessor: str
     return uid_from_content(_SCHEMA, mask.shape, mask.tobytes(), *images, predecessor or "")
 
 
-def build_segmentation(cine: CineReference, label: LabelledPhase, who: Examination, predecessor: str | None = None) -> Dataset:
+def build_segmentation(cine: CineReference, label: LabelledPhase, who: Examination, predecessor: str | None) -> Dataset:
     """A DICOM SEG (binary) of ``label``. Segments are numbered as the values of masks; those of which nothing is there have no frames.
 
     Args:

@@ -67,7 +67,7 @@ def build_report(
     measured: Measurements,
     who: Examination,
     created: datetime,
-    predecessor: str | None = None,
+    predecessor: str | None,
 ) -> Dataset:
     """The volume of each segment of ``segmentations`` (by phase) and, where it is known, the function of both ventricles, with its
     phases and what makes it doubtful.
