@@ -161,7 +161,7 @@ class StudySection(Section):
 
 
 def _label_of(study: Study) -> str:
-    return (study.annotator or "labelled") if study.labelled else ""
+    return (study.annotator or _("labelled")) if study.labelled else ""
 
 
 def _state_of(study: Study, edited: set[str]) -> str:

@@ -19,6 +19,9 @@ from PratoLabelLib.scene.volumes import to_file_order
 from PratoLabelLib.server.responses import Prediction
 from PratoLabelLib.studies.open_cine import OpenCine
 from PratoLabelLib.studies.study_files import Submission
+from PratoLabelLib.translation import translator
+
+_ = translator(__file__)
 
 
 class CineStudy(OpenCine):
@@ -38,7 +41,11 @@ class CineStudy(OpenCine):
             file.unlink(missing_ok=True)
         phase = self.phase if phase is None else phase
         if phase in self.edited and phase != self.phase:  # no undo would bring the edits back, and what is done elsewhere by now goes on
-            raise MaskError(f"Phase {phase} was edited and is not shown any more, so it stays as it is: show it, and segment it again.")
+            raise MaskError(
+                _("Phase {phase} was edited and is not shown any more, so it stays as it is: show it, and segment it again.").format(
+                    phase=phase
+                )
+            )
         self._merge({phase: predicted}, reply, {phase: boxes}, model, locked)
 
     def apply_all(
@@ -89,7 +96,11 @@ class CineStudy(OpenCine):
         """The masks of all phases, and what is said of end-diastole and end-systole."""
         masks = read_masks(frames, self.volume_node, reply["label_names"])
         if len(masks) != self.cine.count:
-            raise MaskError(f"The mask has {len(masks)} phases and {self.study} has {self.cine.count}: {REOPEN}.")
+            raise MaskError(
+                _("The mask has {masks} phases and {study} has {phases}: {way}.").format(
+                    masks=len(masks), study=self.study, phases=self.cine.count, way=REOPEN
+                )
+            )
         self.found = reply.get("ed"), reply.get("es")
         return masks
 
@@ -118,7 +129,7 @@ class CineStudy(OpenCine):
             MaskError: it does not fit.
         """
         if frames is None:
-            raise MaskError(f"The label of {self.study} has one phase: {REOPEN}.")
+            raise MaskError(_("The label of {study} has one phase: {way}.").format(study=self.study, way=REOPEN))
         masks = read_masks(frames, self.volume_node, self.labels)
         self.write(dict(enumerate(masks)))
         for phase, mask in enumerate(masks):
@@ -149,7 +160,11 @@ class CineStudy(OpenCine):
         replaced = {phase for phase in self._edits.all_phases() & drawings.keys() if not self.drawing(phase).is_like(drawings[phase])}
         others = sorted(replaced - {self.phase})
         if others:
-            raise MaskError(f"{name_phases(others)} {'have' if len(others) > 1 else 'has'} edits that were not sent: submit them first.")
+            one, more = (
+                _("{phases} has edits that were not sent: submit them first."),
+                _("{phases} have edits that were not sent: submit them first."),
+            )
+            raise MaskError((more if len(others) > 1 else one).format(phases=name_phases(others)))
         first = self.phase if replaced else min(drawings)  # undo brings what is replaced back in the phase that is shown
         self.write({phase: drawing.mask for phase, drawing in drawings.items()}, is_edit=True)
         with self._writing():
@@ -185,9 +200,11 @@ class CineStudy(OpenCine):
         """
         corrected, unchanged = self.phases_to_submit(), self.unchanged_phases()
         if not corrected and unchanged.issuperset(phase for phase in self.ed_es() if phase is not None) and self.drawn:
-            raise MaskError(f"The label of {self.study} on the server is the one shown: correct a phase, or approve it.")
+            raise MaskError(
+                _("The label of {study} on the server is the one shown: correct a phase, or approve it.").format(study=self.study)
+            )
         if not corrected:
-            raise MaskError("There is nothing to submit yet: view end-diastole and end-systole, or correct a phase.")
+            raise MaskError(_("There is nothing to submit yet: view end-diastole and end-systole, or correct a phase."))
         wanted = sorted({*self.volumes(), *corrected} - unchanged)
         states = {phase: "corrected" if phase in corrected else "proposed" for phase in wanted}
         drawings = {phase: self.drawing(phase) for phase in states}
@@ -213,4 +230,6 @@ class CineStudy(OpenCine):
         """As for a study of one phase, of the phases that are submitted as corrected."""
         cine = self.cine
         found = {phase: find_problems(cine.segmentation(phase), cine.image(phase), self.labels) for phase in self.phases_to_submit()}
-        return [f"Phase {phase}: {problem}" for phase, problems in found.items() for problem in problems]
+        return [
+            _("Phase {phase}: {problem}").format(phase=phase, problem=problem) for phase, problems in found.items() for problem in problems
+        ]

@@ -22,6 +22,9 @@ from PratoLabelLib.studies.cine_study import CineStudy
 from PratoLabelLib.studies.open_study import OpenStudy
 from PratoLabelLib.studies.study_files import RequestFolder
 from PratoLabelLib.studies.study_logic import StudyLogic
+from PratoLabelLib.translation import translator
+
+_ = translator(__file__)
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,7 @@ class PredictLogic(StudyLogic):
             path.write_bytes(prediction.mask)
             frames = split_frames(path)
             if frames is None:
-                raise MaskError(f"The server has segmented only one phase of {study.study}: {REOPEN}.")
+                raise MaskError(_("The server has segmented only one phase of {study}: {way}.").format(study=study.study, way=REOPEN))
             return prediction.reply, frames
 
         def on_result(result: tuple[dict[str, Any], Frames]) -> None:
@@ -167,7 +170,7 @@ class PredictLogic(StudyLogic):
         """What the open study is segmented with; None, and ``failed`` says why, where it cannot be."""
         study = self.current_study
         if study is None:
-            self.failed.emit("No study is open: open one, or send the volume that is open.")
+            self.failed.emit(_("No study is open: open one, or send the volume that is open."))
             return None
         try:
             study.require_server(self.address)
@@ -184,7 +187,7 @@ class PredictLogic(StudyLogic):
         """Make the ROI the box that the server used."""
         study = self.current_study
         if study is None or study.reply is None:
-            self.failed.emit("There is no box to draw yet: run a prediction first.")
+            self.failed.emit(_("There is no box to draw yet: run a prediction first."))
             return
         ijk_box_to_roi(to_file_order(study.reply["box"], study.volume_node), study.volume_node, roi_node)
 

@@ -15,6 +15,9 @@ from PratoLabelLib.scene.drawing import Drawing
 from PratoLabelLib.scene.segmentation import REOPEN_STUDY
 from PratoLabelLib.server.client import Client
 from PratoLabelLib.server.connection import ServerError
+from PratoLabelLib.translation import translator
+
+_ = translator(__file__)
 
 
 class TemporaryFolder:
@@ -100,8 +103,13 @@ def send_label(
         ServerError: it is refused, or the image there is another one, of the same name and grid.
     """
     if checksum is not None and not client.is_same_image(study, checksum):
-        way = REOPEN_STUDY.format(study)
-        raise ServerError(f"The server's image of {study} is not the one that this label was drawn on, so nothing was sent: {way}", 409)
+        way = REOPEN_STUDY.format(study=study)
+        raise ServerError(
+            _("The server's image of {study} is not the one that this label was drawn on, so nothing was sent: {way}").format(
+                study=study, way=way
+            ),
+            409,
+        )
     server, version = base or ("", 0)
     base_version = {"base_version": version} if server == client.address else {}
     try:
