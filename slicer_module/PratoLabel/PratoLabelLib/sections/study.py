@@ -13,6 +13,7 @@ from PratoLabelLib.sections.segment import SegmentSection
 from PratoLabelLib.server.responses import Study
 from PratoLabelLib.server.worker import Signal
 from PratoLabelLib.studies.cine_study import CineStudy
+from PratoLabelLib.studies.study_files import study_name
 from PratoLabelLib.translation import translator
 
 _ = translator(__file__)
@@ -140,7 +141,8 @@ class StudySection(Section):
             self._panel.request(lambda: self._logic.open_study(study))
 
     def _on_send(self) -> None:
-        volume, name, address = self._ui.volumeSelector.currentNode(), self._ui.volumeSelector.currentNode().GetName(), self._logic.address
+        volume, address = self._ui.volumeSelector.currentNode(), self._logic.address
+        name = study_name(volume.GetName())
         if self.may_leave() and may_send_image(name, address) and self._logic.address == address and volume.GetScene() is not None:
             self.chosen.emit()
             self._panel.request(lambda: self._logic.send_volume(volume, name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import tempfile
 import weakref
@@ -18,6 +19,20 @@ from PratoLabelLib.server.connection import ServerError
 from PratoLabelLib.translation import translator
 
 _ = translator(__file__)
+
+
+#: What the server takes in a study's name, which becomes part of a file's name, and how many bytes of it.
+_NOT_IN_NAMES = re.compile(r"^\W+|[^\w .+-]+\s*")
+_LONGEST_NAME = 150
+
+
+def study_name(name: str) -> str:
+    """What the study of an image called ``name`` is called: as that, but for what no study's name may hold.
+
+    3D Slicer calls what it has loaded from DICOM "5: cine SAX".
+    """
+    allowed = _NOT_IN_NAMES.sub(lambda found: "_" if found.start() else "", name)
+    return allowed.encode()[:_LONGEST_NAME].decode(errors="ignore") or "image"
 
 
 class TemporaryFolder:
