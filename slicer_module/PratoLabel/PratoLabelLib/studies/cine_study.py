@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,9 @@ class CineStudy(OpenCine):
                     phase=phase
                 )
             )
-        self._merge({phase: predicted}, reply, {phase: boxes}, model, locked)
+        labels, inside = dict(reply["label_names"]), boxes or [to_file_order(reply["box"], self.volume_node)]
+        merged = merge_masks(self.cine.mask(phase, labels), predicted, inside, [labels[name] for name in labels if name in locked])
+        self._write_merged({phase: merged}, reply, model)
 
     def apply_all(
         self,
@@ -56,8 +58,11 @@ class CineStudy(OpenCine):
         model: str,
         locked: Collection[str],
         kept: Collection[int],
-    ) -> list[int]:
+    ) -> Generator[int, None, list[int]]:
         """Put a prediction of all phases into the segments; returns the phases that stay as they are.
+
+        It is done in steps, after each of which somebody else may go on: each yields how many phases are ready. They are written all at
+        once, by the last step, which no other follows.
 
         Args:
             boxes: by phase; none: inside the box that the server used.
@@ -66,18 +71,21 @@ class CineStudy(OpenCine):
         Raises:
             UserError, KeyError: the prediction does not fit; nothing has changed then.
         """
-        masks, left = self._read(reply, frames), self.edited | set(kept)
-        asked = [phase for phase in reply["phases"] if phase not in left]
+        masks = self._read(reply, frames)
+        wanted = {phase: masks[phase] for phase in reply["phases"] if phase not in kept}
+        merged = yield from self._merge(wanted, reply, boxes, locked)
+        asked = sorted(merged)
         about = {name: [phase for phase in phases if phase in asked] for name, phases in reply.get("warned_phases", {}).items()}
         warnings = [name for name in reply["warnings"] if about.get(name) != []]  # of masks that are not taken, nothing is to be said
         told = {**reply, "phases": asked, "warned_phases": about, "warnings": warnings}
-        self._merge({phase: masks[phase] for phase in asked}, told, boxes, model, locked)
-        return sorted(left & set(reply["phases"]))
+        self.found = reply.get("ed"), reply.get("es")
+        self._write_merged(merged, told, model)
+        return sorted(set(reply["phases"]) - merged.keys())
 
     def apply_propagated(
         self, reply: Mapping[str, Any], frames: Frames, keys: Collection[int], model: str, locked: Collection[str], kept: Collection[int]
-    ) -> list[int]:
-        """Put the masks of the phases that follow others into the segments; returns these phases.
+    ) -> Generator[int, None, list[int]]:
+        """Put the masks of the phases that follow others into the segments, in steps as :meth:`apply_all`; returns these phases.
 
         Args:
             keys: those that were sent, which stay as they are.
@@ -87,13 +95,15 @@ class CineStudy(OpenCine):
             UserError, KeyError: the masks do not fit; nothing has changed then.
         """
         masks = self._read(reply, frames)
-        followed = sorted(set(reply["filled"]) - self.edited - set(keys) - set(kept))
+        wanted = {phase: masks[phase] for phase in sorted(set(reply["filled"]) - set(keys) - set(kept))}
         whole = [bound for count in self.volume_node.GetImageData().GetDimensions() for bound in (0, count)]
-        self._merge({phase: masks[phase] for phase in followed}, reply, {phase: [whole] for phase in followed}, model, locked)
-        return followed
+        merged = yield from self._merge(wanted, reply, {phase: [whole] for phase in wanted}, locked)
+        self.found = reply.get("ed"), reply.get("es")
+        self._write_merged(merged, reply, model)
+        return sorted(merged)
 
     def _read(self, reply: Mapping[str, Any], frames: Frames) -> np.ndarray:
-        """The masks of all phases, and what is said of end-diastole and end-systole."""
+        """The masks of all phases."""
         masks = read_masks(frames, self.volume_node, reply["label_names"])
         if len(masks) != self.cine.count:
             raise MaskError(
@@ -101,7 +111,6 @@ class CineStudy(OpenCine):
                     masks=len(masks), study=self.study, phases=self.cine.count, way=REOPEN
                 )
             )
-        self.found = reply.get("ed"), reply.get("es")
         return masks
 
     def _merge(
@@ -109,16 +118,26 @@ class CineStudy(OpenCine):
         predicted: Mapping[int, np.ndarray],
         reply: Mapping[str, Any],
         boxes: Mapping[int, Sequence[Sequence[int]]],
-        model: str,
         locked: Collection[str],
-    ) -> None:
+    ) -> Generator[int, None, dict[int, np.ndarray]]:
+        """What the segments are to be, by phase, in steps; phases that are edited by the last of them are left out."""
         labels = dict(reply["label_names"])
-        proposed = [to_file_order(reply["box"], self.volume_node)]
-        keep = [labels[name] for name in labels if name in locked]
-        merged = {
-            phase: merge_masks(self.cine.mask(phase, labels), mask, boxes.get(phase) or proposed, keep) for phase, mask in predicted.items()
-        }
-        self.labels = labels
+        proposed, keep = [to_file_order(reply["box"], self.volume_node)], [labels[name] for name in labels if name in locked]
+        merged: dict[int, np.ndarray] = {}
+        seen: dict[int, int] = {}
+        waiting = sorted(predicted)
+        while waiting:
+            for phase in waiting:
+                yield len(seen)
+                merged.pop(phase, None)
+                if phase not in self.edited:
+                    merged[phase] = merge_masks(self.cine.mask(phase, labels), predicted[phase], boxes.get(phase) or proposed, keep)
+                seen[phase] = self.changes[phase]
+            waiting = [phase for phase in sorted(seen) if seen[phase] != self.changes[phase]]  # by somebody else, between two steps
+        return merged
+
+    def _write_merged(self, merged: Mapping[int, np.ndarray], reply: Mapping[str, Any], model: str) -> None:
+        self.labels = dict(reply["label_names"])
         self.write(merged)
         self._take_reply({**reply, "model": model})
 
