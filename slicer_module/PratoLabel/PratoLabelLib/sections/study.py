@@ -19,6 +19,8 @@ from PratoLabelLib.translation import translator
 _ = translator(__file__)
 
 EDITED = _("edited, not sent")
+#: The contract's states of a study, for the labeller.
+REVIEWS = {"open": "", "skipped": _("skipped"), "rejected": _("rejected")}
 
 
 class StudySection(Section):
@@ -169,4 +171,4 @@ def _label_of(study: Study) -> str:
 def _state_of(study: Study, edited: set[str]) -> str:
     if study.id in edited:
         return EDITED
-    return study.review if study.review != "open" else ""
+    return REVIEWS.get(study.review, study.review)

@@ -46,7 +46,8 @@ class CineStudy(OpenCine):
                     phase=phase
                 )
             )
-        labels, inside = dict(reply["label_names"]), boxes or [to_file_order(reply["box"], self.volume_node)]
+        labels = dict(reply["label_names"])
+        inside: Sequence[Sequence[int]] = boxes or [to_file_order(reply["box"], self.volume_node)]
         merged = merge_masks(self.cine.mask(phase, labels), predicted, inside, [labels[name] for name in labels if name in locked])
         self._write_merged({phase: merged}, reply, model)
 
