@@ -57,6 +57,8 @@ SEGMENTS = (
     "Object.fromEntries(Object.values(services.segmentationService.getSegmentations()[0].config.segments)"
     ".map(segment => [segment.label, segment.segmentIndex]))"
 )
+#: JavaScript: the voxels of the segments.
+HEART = "services.segmentationService.getLabelmapVolume('1').voxelManager"
 #: JavaScript: whether the segments have the colours, by name.
 COLOURED = """colours => {
     const [viewport] = services.viewportGridService.getState().viewports.keys();
@@ -151,6 +153,29 @@ def take_picture(page: Any) -> None:
     page.screenshot(path=f"{PICTURES}/ohif.png")
 
 
+def check_background(server: LiveServer, page: Any, segments: dict[str, int], point: list[int]) -> None:
+    """Points of the background are prompts alone: they make no segment, and have a colour that can be seen on an image."""
+    page.evaluate(f"{HEART}.setCompleteScalarDataArray(new Uint8Array({HEART}.getCompleteScalarDataArray().length))")
+    background = page.locator(".tab-content:visible tr.clickable-row", has_text="background").first
+    assert background.locator(".segColor").evaluate("swatch => swatch.style.backgroundColor") == "rgb(204, 204, 204)"
+    background.click()
+    view = page.locator(".cornerstone-canvas").nth(1)
+    size = view.bounding_box()
+    view.click(position={"x": size["width"] / 2 + 25, "y": size["height"] / 2 + 10}, delay=500)
+    page.wait_for_timeout(1000)
+    with page.expect_response(lambda response: "/infer/prato_overview_unet" in response.url) as segmented:
+        page.locator(".tab-content:visible button", has_text="Run").first.click()
+    sent = json.loads(segmented.value.request.post_data.split("\r\n\r\n")[1].split("\r\n")[0])
+    assert segmented.value.status == 200 and len(sent["background"]) == 1 and sent["LV cavity"] == [point]
+    points = {name: sent[name] for name in ("background", "LV cavity")}
+    reply = server.infer("prato_overview_unet", phase_series(server, "study")[0], points, output="all")
+    mask = np.asarray(nib.Nifti1Image.from_bytes(zlib.decompress(reply.file or b"", 31)).dataobj)
+    voxels = np.where(mask.ravel(order="F") == STRUCTURES["LV cavity"], segments["LV cavity"], 0)
+    page.wait_for_function(
+        f"seen => {HEART}.getCompleteScalarDataArray().every((voxel, n) => voxel === seen[n])", arg=voxels.tolist(), timeout=20000
+    )
+
+
 @pytest.mark.slow
 def test_from_the_list_of_studies_to_a_mask_and_the_next_study(server: LiveServer, browser: Any) -> None:
     page, told, _ = open_page(browser, f"{server.url}/ohif/")
@@ -200,6 +225,8 @@ def test_from_the_list_of_studies_to_a_mask_and_the_next_study(server: LiveServe
         page.locator(".tab-content:visible button", has_text="Run").first.click()
     [point] = json.loads(segmented.value.request.post_data.split("\r\n\r\n")[1].split("\r\n")[0])["LV cavity"]
     assert segmented.value.status == 200 and all(0 <= v < n for v, n in zip(point, mask.shape))
+
+    check_background(server, page, segments, point)
 
     page.locator("label.tab-label", has_text="Active Learning").click()
     page.get_by_role("button", name="Next Sample").click()

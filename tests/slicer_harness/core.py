@@ -56,6 +56,7 @@ def new_scene() -> Any:
         coreIOManager=_IOManager,
         temporaryPath=os.path.join(_settings.name, "temporary"),
         layoutManager=lambda: None,  # as under --no-main-window
+        translate=lambda context, text: text,  # to English
         logics=logics,
         slicerUserSettingsFilePath=str(Path(_settings.name) / f"{id(scene):x}" / "Slicer.ini"),
     )

@@ -132,7 +132,6 @@ def install(module_file: Path, settings_folder: Path) -> QtWidgets.QApplication:
     slicer.app.moduleManager = lambda: manager
     slicer.app.userSettings = sys.modules["qt"].QSettings
     slicer.app.userSettings().setValue("Developer/SelfTestDisplayMessageDelay", 0)  # as the application sets it when it starts
-    slicer.app.translate = lambda context, text: text
     slicer.app.applicationName = "3D Slicer"
     slicer.app.testingEnabled = lambda: True  # slicer.util.errorDisplay then logs, and opens no dialog
     slicer.app.topLevelWidgets = lambda: []  # no main window: slicer.util.selectModule raises, as in a Slicer without one

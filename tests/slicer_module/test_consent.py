@@ -74,3 +74,31 @@ def test_nothing_but_that_click_asks_or_sends_an_image(driver: FakeServerDriver,
     driver.click("run")
     driver.click("submit")
     assert dialog.shown == [] and uploads(driver) == []
+
+
+@pytest.mark.slow
+def test_what_slicer_loaded_from_dicom_is_sent_under_a_name_that_a_study_may_have(
+    driver: FakeServerDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dialog = Dialog(monkeypatch)
+    dialog.agree = True
+    driver.click("test")
+    volume_in(driver, "5: cine SAX (b=0)")
+    driver.click("send")
+    assert "as 5_cine SAX _b_0_:" in dialog.shown[0][0]
+    assert driver.logic.current_study.study == "5_cine SAX _b_0_"
+
+
+@pytest.mark.parametrize(("name", "study"), [("p1_ED", "p1_ED"), ("*", "image"), (" .x", "x"), ("ü" * 100, "ü" * 75), ("a/../b", "a_.._b")])
+def test_every_name_becomes_one_that_the_server_takes(name: str, study: str) -> None:
+    from PratoLabelLib.studies.study_files import study_name
+
+    assert study_name(name) == study
+
+
+@pytest.mark.parametrize("name", ["5: cine SAX", "*", "-", "", "Ö" * 200, " a\tb\nc", "½/²", "x" * 151, "a: "])
+def test_the_server_takes_it(name: str) -> None:
+    from lib.datastore.studies import _check_name
+    from PratoLabelLib.studies.study_files import study_name
+
+    assert _check_name(study_name(name), "image")

@@ -23,25 +23,26 @@ _NEWER_NAMES = {
 _NEWER_ARGUMENTS = {"strict", "slots", "kw_only"}
 #: Layer -> what it may not import.
 FORBIDDEN = {
-    "errors": ("qt", "ctk", "slicer", "vtk", "numpy", "requests"),
+    **dict.fromkeys(("errors", "translation"), ("qt", "ctk", "slicer", "vtk", "numpy", "requests")),
     "server": ("qt", "ctk", "slicer", "vtk", "numpy"),
     "measures": ("qt", "ctk", "slicer", "vtk", "requests"),
     **dict.fromkeys(("scene", "studies", "clicks", "reports", "logic", "sample_data"), ("qt", "ctk", "requests")),
-    **dict.fromkeys(("consent", "parameters", "panel", "sections", "translation"), ("requests",)),
+    **dict.fromkeys(("consent", "parameters", "panel", "sections"), ("requests",)),
 }
 #: Layer -> the layers below it, which is all that it may import of the library.
-_SCENE = ("errors", "measures", "scene")
+_SCENE = ("translation", "errors", "measures", "scene")
 _STUDIES = ("server", *_SCENE, "studies")
 _PANEL = ("consent", "parameters", "panel", "sections")
 _LOGIC = (*_STUDIES, "clicks", "reports", "logic", "sample_data")
 BELOW: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("errors", "sample_data", "translation"), ()),
-    **dict.fromkeys(("server", "measures"), ("errors",)),
-    "scene": ("errors", "measures"),
+    **dict.fromkeys(("sample_data", "translation"), ()),
+    "errors": ("translation",),
+    **dict.fromkeys(("server", "measures"), ("translation", "errors")),
+    "scene": ("translation", "errors", "measures"),
     "studies": ("server", *_SCENE),
     **dict.fromkeys(("clicks", "reports"), _STUDIES),
     "logic": (*_STUDIES, "clicks", "reports"),
-    **dict.fromkeys(("consent", "parameters", "panel", "sections"), (*_LOGIC, *_PANEL, "translation")),
+    **dict.fromkeys(("consent", "parameters", "panel", "sections"), (*_LOGIC, *_PANEL)),
 }
 #: Of the server, the panel knows what it says and what waits for it, and not how it is spoken to.
 _SPOKEN = ("PratoLabelLib.server.client", "PratoLabelLib.server.connection")

@@ -95,6 +95,26 @@ def test_closing_the_scene_leaves_a_panel_that_works(driver: FakeServerDriver, c
 
 
 @pytest.mark.slow
+def test_a_scene_view_of_before_the_module_was_opened_leaves_a_panel_that_works(driver: FakeServerDriver) -> None:
+    """Slicer removes what a scene view does not have; what the panel was set to would be in no scene, and the box in none of its fields."""
+    driver.frame.exit()
+    for kind in ("vtkMRMLScriptedModuleNode", "vtkMRMLSegmentEditorNode"):
+        for node in slicer.util.getNodesByClass(kind):
+            slicer.mrmlScene.RemoveNode(node)
+    view = slicer.vtkMRMLSceneViewNode()
+    slicer.mrmlScene.AddNode(view)
+    view.StoreScene()
+    driver.frame.enter()
+    driver.open_study()
+    assert view.RestoreScene(True)
+    driver.rest(0.2)
+    driver.roi()
+    driver.click("run")
+    assert "roi" in driver.inferences[-1][3]
+    assert slicer.mrmlScene.GetSingletonNode("PratoLabelSegmentEditor", "vtkMRMLSegmentEditorNode") is not None
+
+
+@pytest.mark.slow
 def test_another_module_in_front_is_left_alone(driver: FakeServerDriver) -> None:
     driver.open_study()
     roi = driver.roi()

@@ -12,16 +12,16 @@ _ = translator(__file__)
 
 
 def may_send_image(name: str, address: str) -> bool:
-    """Ask whether the image ``name`` may be sent to the server at ``address`` (``http://host:port``).
+    """Ask whether an image may be sent to the server at ``address`` (``http://host:port``), as the study ``name``.
 
     The answer "yes" can be kept, for that server alone; Slicer never keeps a "no".
     """
     host = urlsplit(address).netloc
     return slicer.util.confirmOkCancelDisplay(
         _(
-            "The image {name} will be sent to the server {host}, which stores it among its studies: whoever may use that server can see "
-            "it. It is sent without its DICOM header, under its name in the scene: make sure that the name does not identify the "
-            "patient.\n\nSend it?"
+            "The image will be sent to the server {host}, which stores it among its studies, as {name}: whoever may use that server can "
+            "see it. It is sent without its DICOM header, but with that name: make sure that the name does not identify the patient.\n\n"
+            "Send it?"
         ).format(name=name, host=host),
         windowTitle=_("Send an image to a server"),
         # "/" would make groups of settings

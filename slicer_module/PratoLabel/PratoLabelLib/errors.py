@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import logging
 
+from PratoLabelLib.translation import translator
+
+_ = translator(__file__)
+
 _logger = logging.getLogger(__name__)
 
 
@@ -17,4 +21,4 @@ def describe_error(error: Exception) -> str:
         _logger.info("%s", error)
         return str(error)
     _logger.error("Something unexpected happened.", exc_info=error)
-    return f"Something unexpected happened ({type(error).__name__}: {error}): see the Python console."
+    return _("Something unexpected happened ({name}: {error}): see the Python console.").format(name=type(error).__name__, error=error)

@@ -17,6 +17,9 @@ from PratoLabelLib.server.worker import Signal
 from PratoLabelLib.studies.cine_study import CineStudy
 from PratoLabelLib.studies.open_study import OpenStudy
 from PratoLabelLib.studies.study_files import RequestFolder, Submission, send_label
+from PratoLabelLib.translation import translator
+
+_ = translator(__file__)
 
 LABEL_FILE = "label.nii.gz"
 
@@ -57,7 +60,7 @@ class PratoLabelLogic(ClickLogic):
             self.mark_phases(int(ed) if ed else None, int(es) if es else None, annotator)
         elif study is not None:
             if ed and ed == es:
-                self.failed.emit(f"{ed} cannot be both end-diastole and end-systole: choose another one.")
+                self.failed.emit(_("{ed} cannot be both end-diastole and end-systole: choose another one.").format(ed=ed))
             else:
                 self._open_phases.chosen[patient_of(study.study)] = (ed, es)
             self.segmentation_changed.emit()
@@ -81,7 +84,7 @@ class PratoLabelLogic(ClickLogic):
             return
         try:
             if ed is not None and ed == es:
-                raise UserError(f"Phase {ed} cannot be both end-diastole and end-systole: choose another one.")
+                raise UserError(_("Phase {ed} cannot be both end-diastole and end-systole: choose another one.").format(ed=ed))
             study.require_server(self.address)
         except UserError as error:
             self.failed.emit(str(error))
@@ -128,8 +131,12 @@ class PratoLabelLogic(ClickLogic):
         study = self.current_study
         if study is None:
             return []
-        elsewhere = [f"{study.study} was opened from {study.server}, and would be sent to {self.address}."]
-        waiting = ["Clicks are still waiting for the server: their changes would not be sent."]
+        elsewhere = [
+            _("{study} was opened from {server}, and would be sent to {address}.").format(
+                study=study.study, server=study.server, address=self.address
+            )
+        ]
+        waiting = [_("Clicks are still waiting for the server: their changes would not be sent.")]
         problems = (elsewhere if self.address not in ("", study.server) else []) + study.find_problems()
         return problems + (waiting if self.clicks_waiting else [])
 
@@ -141,11 +148,11 @@ class PratoLabelLogic(ClickLogic):
         """
         study, autosave = self.current_study, self.autosave
         if study is None:
-            self.failed.emit("No study is open: there is nothing to submit.")
+            self.failed.emit(_("No study is open: there is nothing to submit."))
             return
         problems = [problem for problem in self.find_problems() if problem not in accepted]
         if problems:
-            self.failed.emit(" ".join([*problems, "Nothing was sent."]))
+            self.failed.emit(" ".join([*problems, _("Nothing was sent.")]))
             return
         continued: frozenset[Path] = frozenset()
         if autosave is not None:
@@ -220,7 +227,7 @@ class PratoLabelLogic(ClickLogic):
         """
         study = self.current_study
         if study is None:
-            self.failed.emit("No study is open: open the one that you want to review.")
+            self.failed.emit(_("No study is open: open the one that you want to review."))
             return
         try:
             self.versions.decide(study, phases, reason, annotator, lambda warnings: self.decided.emit([*phases], reason is None, warnings))

@@ -117,6 +117,8 @@ class Panel(slicer.util.VTKObservationMixin):
         try:
             if self._awaits_show and self.ui.statusLabel.visible:
                 self.enter()
+            if self.parameters is not None and self.parameters.parameterNode.GetScene() is None:
+                self._bind_parameters()  # a scene view was restored that does not have it
             self.logic.tick(SHARE_S)
         finally:
             if not self.is_closed:

@@ -17,7 +17,8 @@ window.config.modes = [
       mode.onModeEnter = (managers) => {
         onModeEnter(managers);
         managers.servicesManager.services.toolbarService.addButtons(tools);
-        const { commandsManager } = managers;
+        const { commandsManager, extensionManager } = managers;
+        keepBackground(extensionManager.getModuleEntry('@ohif/extension-monai-label.panelModule.monailabel').component().type);
         commandsManager.registerCommand('SEGMENTATION', 'storeSegmentation', {
           commandFn: ({ segmentationId }) => submit(segmentationId, managers),
         });
@@ -70,6 +71,23 @@ const tools = [
 // The mode derives a structure's colour from its name: the two cavities, whose names differ by a letter, look alike.
 function colour({ config }) {
   for (const segment of Object.values(config.segments)) segment.color = structureColours[segment.label] ?? segment.color;
+}
+
+// The panel takes the background that has points for a structure: it shows one of the others as a fourth segment, and its points in black.
+function keepBackground(Panel) {
+  Panel.prototype.componentDidUpdate = function () {
+    const points = this.actions.pointprompts.current;
+    if (!points || points.knowsBackground) return;
+    const { segmentInfo } = points;
+    points.segmentInfo = () => ({ ...segmentInfo(), background: { color: [204, 204, 204] } });
+    points.knowsBackground = true;
+    const { updateView } = this;
+    this.updateView = (response, model, labels, ...more) => {
+      const structures = labels.filter((label) => label !== 'background');
+      return updateView(response, model, structures.length ? structures : this.state.info.modelLabelNames[model], ...more);
+    };
+    this.forceUpdate(); // the tab gets it as a property
+  };
 }
 
 async function submit(segmentationId, { commandsManager, extensionManager, servicesManager }) {

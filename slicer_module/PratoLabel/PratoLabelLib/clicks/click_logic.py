@@ -14,6 +14,9 @@ from PratoLabelLib.measures.click_request import BACKGROUND, MAX_VOXELS, describ
 from PratoLabelLib.scene.slice_views import slice_axis
 from PratoLabelLib.scene.volumes import has_reversed_slices
 from PratoLabelLib.studies.cine_study import CineStudy
+from PratoLabelLib.translation import translator
+
+_ = translator(__file__)
 
 
 class ClickLogic(ClickQueue):
@@ -120,12 +123,12 @@ class ClickLogic(ClickQueue):
         study = self.current_study
         try:
             if study is None:
-                raise UserError("No study is open: there is nothing to click on.")
+                raise UserError(_("No study is open: there is nothing to click on."))
             study.require_server(self.address)
             if structure in self.locked_structures:
-                raise UserError(f"The {structure} is kept as it is: untick it under Keep to click in it.")
+                raise UserError(_("The {structure} is kept as it is: untick it under Keep to click in it.").format(structure=structure))
             if isinstance(study, CineStudy) and study.cine.is_playing:
-                raise UserError("The cine plays: stop it to click.")
+                raise UserError(_("The cine plays: stop it to click."))
             inside = _voxels_inside(path, study.volume_node)
         except UserError as error:
             self.failed.emit(str(error))
@@ -142,7 +145,7 @@ class ClickLogic(ClickQueue):
         was, waits = study.mask(), stroke in clicks.waiting
         try:
             mask = clicks.change(stroke, by, was)
-        except ValueError as error:
+        except UserError as error:
             self.failed.emit(str(error))
             return
         if not waits and self._asked is not None and self._asked[0] is clicks:
@@ -167,11 +170,13 @@ def _voxels_inside(path: np.ndarray, volume_node: slicer.vtkMRMLScalarVolumeNode
     voxels, shape = voxels_under(path), np.array(volume_node.GetImageData().GetDimensions())
     inside = voxels[((voxels >= 0) & (voxels < shape)).all(axis=1)]
     if not len(inside):
-        raise UserError("The click lies outside the image: click on the heart.")
+        raise UserError(_("The click lies outside the image: click on the heart."))
     if len(inside) > MAX_VOXELS:
-        raise UserError(f"A scribble has at most {MAX_VOXELS} voxels, and this one {len(inside)}: paint larger parts.")
+        raise UserError(
+            _("A scribble has at most {most} voxels, and this one {count}: paint larger parts.").format(most=MAX_VOXELS, count=len(inside))
+        )
     if len(set(inside[:, slice_axis(volume_node)].tolist())) > 1:
-        raise UserError("A scribble lies on one slice: draw it in the view that shows the slices as they were acquired.")
+        raise UserError(_("A scribble lies on one slice: draw it in the view that shows the slices as they were acquired."))
     return inside
 
 

@@ -14,6 +14,9 @@ from PratoLabelLib.scene.geometry import GeometryError, to_ijk
 from PratoLabelLib.scene.segmentation import follow_transform
 from PratoLabelLib.scene.segments import COLOURS
 from PratoLabelLib.scene.volumes import leave_out_of_files, remove_node
+from PratoLabelLib.translation import translator
+
+_ = translator(__file__)
 
 #: What is no structure.
 _GREY = (0.8, 0.8, 0.8)
@@ -200,7 +203,7 @@ class ClickMarkers:
     def _path(self, node: slicer.vtkMRMLMarkupsNode, index: int | None = None) -> np.ndarray | None:
         """The node's points, or one of them, in continuous voxel indices (N, 3); None, and the logic says why, where there are none."""
         if self._volume is None:
-            self._logic.failed.emit("No study is open: there is nothing to click on.")
+            self._logic.failed.emit(_("No study is open: there is nothing to click on."))
             return None
         which = range(node.GetNumberOfControlPoints()) if index is None else [index]
         defined = [n for n in which if node.GetNthControlPointPositionStatus(n) == node.PositionDefined]

@@ -22,6 +22,9 @@ from PratoLabelLib.server.worker import Signal
 from PratoLabelLib.studies.cine_study import CineStudy
 from PratoLabelLib.studies.open_study import OpenStudy
 from PratoLabelLib.studies.predict_logic import PredictLogic
+from PratoLabelLib.translation import translator
+
+_ = translator(__file__)
 
 
 class ClickQueue(PredictLogic):
@@ -74,7 +77,7 @@ class ClickQueue(PredictLogic):
     def propagate(self, model: str, prune: str, rois: Sequence[slicer.vtkMRMLMarkupsROINode]) -> None:
         """As for the study's part, once no clicks wait: phases are to follow what these have made of the others."""
         if self.clicks_waiting:
-            self.failed.emit("Clicks are still waiting for the server: press Propagate once they are done.")
+            self.failed.emit(_("Clicks are still waiting for the server: press Propagate once they are done."))
         else:
             PredictLogic.propagate(self, model, prune, rois)
 
@@ -104,8 +107,8 @@ class ClickQueue(PredictLogic):
             self._drop_all()
             return
         if self.address != study.server:
-            away = f"{study.study} is a study of {study.server}: connect to that server again."
-            self._drop_all(away if self.address else "Not connected to a server: enter its address and press Connect.")
+            away = _("{study} is a study of {server}: connect to that server again.").format(study=study.study, server=study.server)
+            self._drop_all(away if self.address else _("Not connected to a server: enter its address and press Connect."))
             return
         phase, clicks = next((phase, clicks) for phase, clicks in self._clicks.items() if clicks.next is not None)
         stroke = clicks.next
@@ -170,13 +173,18 @@ class ClickQueue(PredictLogic):
         """Forget the clicks that were not made yet; returns what they were, in one sentence."""
         study, parts = self._open_study, []
         for phase, clicks in sorted(self._clicks.items()):
-            where = f" in phase {phase}" if isinstance(study, CineStudy) else ""
             names = ", ".join(f"{count} {name}" for name, count in Counter(stroke.structure for stroke in clicks.waiting).items())
             count = len(clicks.waiting)
-            parts += [f"{count} click{'s' if count > 1 else ''}{where} ({names})"] if count else []
-            parts += [f"the change of a click{where}"] if clicks.remake is not None else []
+            made, moved = _("{count} clicks") if count > 1 else _("{count} click"), _("the change of a click")
+            if isinstance(study, CineStudy):
+                made, moved = (_("{what} in phase {phase}").format(what=what, phase=phase) for what in (made, moved))
+            parts += [f"{made.format(count=count)} ({names})"] if count else []
+            parts += [moved] if clicks.remake is not None else []
             clicks.waiting, clicks.remake = [], None
-        return f"Not done on {study.study if study is not None else 'the study'}: {' and '.join(parts)}; do it again." if parts else ""
+        if not parts:
+            return ""
+        where = study.study if study is not None else _("the study")
+        return _("Not done on {study}: {parts}; do it again.").format(study=where, parts=_(" and ").join(parts))
 
     def _stop_asking(self) -> None:
         self._worker.cancel(self.LANE)

@@ -10,7 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from PratoLabelLib.errors import UserError
 from PratoLabelLib.measures.click_history import ClickHistory, Stroke
+from PratoLabelLib.translation import translator
+
+_ = translator(__file__)
 
 #: So many masks that clicks were replaced in are known again when the Segment Editor brings them back: as many states as it keeps, at most.
 MAX_VERSIONS = 20
@@ -110,7 +114,7 @@ class PhaseClicks:
             is_last: later clicks go with it.
 
         Raises:
-            ValueError: the click is too old for that.
+            UserError: the click is too old for that.
         """
         waiting = self.waiting if stroke in self.waiting else self.remake.waiting if self.remake is not None else []
         if stroke in waiting:
@@ -122,7 +126,7 @@ class PhaseClicks:
         if step is None:
             return now
         if not history.can_change(step):
-            raise ValueError("This click is too old to be moved or undone: click on what is wrong, or paint.")
+            raise UserError(_("This click is too old to be moved or undone: click on what is wrong, or paint."))
         if self.remake is None:
             self.remake = Remake(history.copy(), mask, now)
         self.remake.mask, later = self.remake.history.rewind(step, self.remake.mask)

@@ -12,6 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from PratoLabelLib.translation import translator
+
+_ = translator(__file__)
+
 RV, MYOCARDIUM, LV = "RV cavity", "myocardium", "LV cavity"
 MYOCARDIAL_DENSITY_G_PER_ML = 1.05
 
@@ -86,14 +90,17 @@ def flag_function(lv: VentricularFunction | None, rv: VentricularFunction | None
     """What looks implausible in both ventricles together: that they fill from end-diastole to end-systole, or stroke volumes that differ by
     more than a fifth of the larger one."""
     if sum(side.stroke_volume_ml for side in (lv, rv) if side is not None) < 0:
-        return [Flag("The heart holds more blood at end-systole than at end-diastole: are the two phases swapped?")]
+        return [Flag(_("The heart holds more blood at end-systole than at end-diastole: are the two phases swapped?"))]
     if lv is None or rv is None:
         return []
     larger = max(abs(lv.stroke_volume_ml), abs(rv.stroke_volume_ml))
     if abs(lv.stroke_volume_ml - rv.stroke_volume_ml) <= _STROKE_VOLUMES * larger:
         return []
-    both = f"LV {lv.stroke_volume_ml:.0f} ml, RV {rv.stroke_volume_ml:.0f} ml"
-    return [Flag(f"The stroke volumes differ ({both}), and should not without a shunt or a leaking valve: check the basal slices.")]
+    sentence = _(
+        "The stroke volumes differ (LV {lv:.0f} ml, RV {rv:.0f} ml), and should not without a shunt or a leaking valve: "
+        "check the basal slices."
+    )
+    return [Flag(sentence.format(lv=lv.stroke_volume_ml, rv=rv.stroke_volume_ml))]
 
 
 def find_ed_es(volumes_by_study: Mapping[str, CardiacVolumes], ed: str = "", es: str = "") -> tuple[str, str] | None:
@@ -137,12 +144,14 @@ def find_flags(mask: np.ndarray, labels: Mapping[str, int], slice_axis: int) -> 
     flags = []
     for name, structure in structures.items():
         if not structure.any():
-            flags.append(Flag(f"{_capitalise(name)} is missing altogether."))
+            flags.append(Flag(_("{structure} is missing altogether.").format(structure=_capitalise(name))))
             continue
         filled = np.flatnonzero(structure.any(axis=(1, 2)))
         gaps = np.setdiff1d(np.arange(filled[0], filled[-1]), filled)
         if gaps.size:
-            sentence = f"{_capitalise(name)} is missing in {_format_slices(gaps)}, between slices that contain it."
+            sentence = _("{structure} is missing in {slices}, between slices that contain it.").format(
+                structure=_capitalise(name), slices=_format_slices(gaps)
+            )
             flags.append(Flag(sentence, tuple(gaps.tolist())))
         through_lv = name == MYOCARDIUM and LV in structures
         flags += _flag_parts(name, structure, structure | structures[LV] if through_lv else structure)
@@ -160,8 +169,10 @@ def _flag_parts(name: str, structure: np.ndarray, connected: np.ndarray) -> list
         return []
     count = int(apart.sum())
     slices = np.unique(np.nonzero(structure)[0][apart])
-    lie = f"{count} voxels lie" if count > 1 else "1 voxel lies"
-    sentence = f"{_capitalise(name)} is in {np.count_nonzero(sizes)} parts: {lie} apart from the largest, in {_format_slices(slices)}."
+    one = _("{structure} is in {parts} parts: 1 voxel lies apart from the largest, in {slices}.")
+    more = _("{structure} is in {parts} parts: {count} voxels lie apart from the largest, in {slices}.")
+    parts, where = np.count_nonzero(sizes), _format_slices(slices)
+    sentence = (more if count > 1 else one).format(structure=_capitalise(name), parts=parts, count=count, slices=where)
     return [Flag(sentence, tuple(slices.tolist()))]
 
 
@@ -171,8 +182,9 @@ def _flag_open_lv(lv: np.ndarray, myocardium: np.ndarray) -> list[Flag]:
     slices = np.flatnonzero(bare > _OPEN_SHARE * outline)
     if not slices.size:
         return []
-    of_all = f"{slices.size} of its {np.count_nonzero(outline)} slices"
-    return [Flag(f"{LV} is not enclosed by myocardium in {of_all}: {_format_slices(slices)}.", tuple(slices.tolist()))]
+    sentence = _("{structure} is not enclosed by myocardium in {count} of its {all} slices: {slices}.")
+    told = sentence.format(structure=LV, count=slices.size, all=np.count_nonzero(outline), slices=_format_slices(slices))
+    return [Flag(told, tuple(slices.tolist()))]
 
 
 def _is_surrounded(region: np.ndarray) -> np.ndarray:
@@ -225,7 +237,9 @@ def _check_3d(mask: np.ndarray) -> None:
 def _format_slices(slices: np.ndarray) -> str:
     """Slice numbers from 0 as text, counted from 1: "slice 3", "slices 3, 4 and 7"."""
     numbers = [str(number + 1) for number in slices]
-    return f"slice {numbers[0]}" if len(numbers) == 1 else f"slices {', '.join(numbers[:-1])} and {numbers[-1]}"
+    if len(numbers) == 1:
+        return _("slice {number}").format(number=numbers[0])
+    return _("slices {numbers} and {last}").format(numbers=", ".join(numbers[:-1]), last=numbers[-1])
 
 
 def _capitalise(name: str) -> str:

@@ -14,6 +14,9 @@ import numpy as np
 
 from PratoLabelLib.errors import UserError
 from PratoLabelLib.measures.click_history import Step, Stroke
+from PratoLabelLib.translation import translator
+
+_ = translator(__file__)
 
 #: The contract's limits.
 MAX_STROKES, MAX_VOXELS = 256, 4096
@@ -75,5 +78,5 @@ def apply_reply(mask: np.ndarray, refined: Mapping[str, Any], is_reversed: bool)
         changed = (mask[::-1] if is_reversed else mask).copy()
         changed[k0:k1, j0:j1, i0:i1] = region.T
     except (KeyError, TypeError, ValueError, zlib.error) as error:
-        raise UserError("The server's answer to a click cannot be read: server and module are of different versions.") from error
+        raise UserError(_("The server's answer to a click cannot be read: server and module are of different versions.")) from error
     return changed[::-1].copy() if is_reversed else changed

@@ -14,6 +14,9 @@ from typing import NamedTuple
 import numpy as np
 
 from PratoLabelLib.errors import UserError
+from PratoLabelLib.translation import translator
+
+_ = translator(__file__)
 
 #: Type and offset of the fields of a NIfTI-1 header that are read here. Slicer reads no NIfTI-2.
 _HEADER_BYTES = 348
@@ -48,11 +51,11 @@ def split_frames(path: Path) -> Frames | None:
         return None
     code, start = int(_field(content, "datatype", order)), int(_field(content, "offset", order))
     if code not in _TYPES or any(n != 1 for n in shape[4:]):
-        raise UserError(f"{path.name} does not contain grey values over x, y, z and time: export it again.")
+        raise UserError(_("{name} does not contain grey values over x, y, z and time: export it again.").format(name=path.name))
     stored = np.dtype(order + _TYPES[code])
     count = int(np.prod(shape[:4]))
     if len(content) < start + count * stored.itemsize:
-        raise UserError(f"{path.name} is incomplete: fetch it again.")
+        raise UserError(_("{name} is incomplete: fetch it again.").format(name=path.name))
     arrays = np.frombuffer(content, stored, count, start).reshape(shape[3::-1])
     slope, intercept = float(_field(content, "slope", order)), float(_field(content, "intercept", order))
     if np.isfinite([slope, intercept]).all() and slope != 0 and (slope, intercept) != (1, 0):
@@ -73,7 +76,7 @@ def join_frames(first: Path, arrays: np.ndarray, path: Path) -> None:
     content = first.read_bytes()
     order = _byte_order(content)
     if order is None:
-        raise UserError(f"{first.name} is not a NIfTI-1 file: submit again.")
+        raise UserError(_("{name} is not a NIfTI-1 file: submit again.").format(name=first.name))
     start, code = int(_field(content, "offset", order)), int(_field(content, "datatype", order))
     stored = np.dtype(order + _TYPES[code])
     head = _with_dimensions(content[:start], order, [*arrays.shape[:0:-1], len(arrays)])

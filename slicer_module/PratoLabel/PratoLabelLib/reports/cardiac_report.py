@@ -25,6 +25,9 @@ from PratoLabelLib.scene.slice_views import slice_axis
 from PratoLabelLib.scene.volumes import read_volume
 from PratoLabelLib.server.responses import Study
 from PratoLabelLib.studies.open_study import OpenStudy
+from PratoLabelLib.translation import translator
+
+_ = translator(__file__)
 
 #: How study names end in a frame of a patient's cine: patient001_frame12, heart7_ED.
 _FRAME = re.compile(r"[_-](frame[_-]?\d+|ED|ES|t\d+)$", re.IGNORECASE)
@@ -109,5 +112,5 @@ def patient_of(study: str) -> str:
 def _measure_label(path: Path, labels: Mapping[str, int]) -> CardiacVolumes:
     node = slicer.vtkMRMLLabelMapVolumeNode()
     if not read_volume(node, path):
-        raise UserError(f"The label {path.name} cannot be read: submit it again.")
+        raise UserError(_("The label {name} cannot be read: submit it again.").format(name=path.name))
     return compute_volumes(slicer.util.arrayFromVolume(node), labels, node.GetSpacing()[::-1])

@@ -15,6 +15,9 @@ from PratoLabelLib.scene.segments import COLOURS
 from PratoLabelLib.scene.slice_views import slice_axis
 from PratoLabelLib.scene.study_nodes import find_node, mark_node
 from PratoLabelLib.studies.cine_study import CineStudy
+from PratoLabelLib.translation import translator
+
+_ = translator(__file__)
 
 _COLUMNS = ("Phase", "Time", "LV cavity", "RV cavity", "myocardium")
 
@@ -82,8 +85,8 @@ def _make_chart(study: CineStudy, table: slicer.vtkMRMLTableNode) -> slicer.vtkM
         chart.AddAndObservePlotSeriesNodeID(series.GetID())
     unit = study.cine.images.GetIndexUnit()
     chart.SetTitle(study.study)
-    chart.SetXAxisTitle(f"{study.cine.images.GetIndexName()} ({unit})" if unit else "phase")
-    chart.SetYAxisTitle("volume (ml)")
+    chart.SetXAxisTitle(f"{study.cine.images.GetIndexName()} ({unit})" if unit else _("phase"))
+    chart.SetYAxisTitle(_("volume (ml)"))
     return chart
 
 

@@ -11,6 +11,9 @@ import slicer
 from PratoLabelLib.measures.nifti_frames import Frames, join_frames
 from PratoLabelLib.scene.segmentation import MaskError, read_mask, write_mask
 from PratoLabelLib.scene.volumes import has_reversed_slices, is_left_handed, read_volume
+from PratoLabelLib.translation import translator
+
+_ = translator(__file__)
 
 
 def read_masks(frames: Frames, volume_node: slicer.vtkMRMLScalarVolumeNode, labels: Mapping[str, int]) -> np.ndarray:
@@ -27,7 +30,11 @@ def read_masks(frames: Frames, volume_node: slicer.vtkMRMLScalarVolumeNode, labe
     counts = sum(np.bincount(mask.astype(np.uint8).ravel(), minlength=256) for mask in masks)
     unknown = set(np.flatnonzero(counts).tolist()) - {0, *labels.values()}
     if unknown:
-        raise MaskError(f"The mask holds the value {min(unknown)}, which names no structure: server and module are of different versions.")
+        raise MaskError(
+            _("The mask holds the value {value}, which names no structure: server and module are of different versions.").format(
+                value=min(unknown)
+            )
+        )
     return masks.astype(np.uint8, copy=False)
 
 

@@ -22,6 +22,9 @@ from PratoLabelLib.scene.segmentation import MaskError, export_mask, renewed_sur
 from PratoLabelLib.scene.segments import add_segments, find_segment
 from PratoLabelLib.scene.study_nodes import find_node, is_of_study, mark_node, mark_phase
 from PratoLabelLib.scene.volumes import copy_marks, has_reversed_slices, ijk_to_ras, is_loaded_here, load_volume, remove_node
+from PratoLabelLib.translation import translator
+
+_ = translator(__file__)
 
 PLAYBACK_FPS = 20.0
 
@@ -78,7 +81,9 @@ class CineNodes:
     def describe(self, phase: int) -> str:
         """The phase's number and, where it is known, its time."""
         value, unit = self.images.GetNthIndexValue(phase), self.images.GetIndexUnit()
-        return f"phase {phase}" + (f", {float(value):.0f} {unit}" if unit else "")
+        if not unit:
+            return _("phase {phase}").format(phase=phase)
+        return _("phase {phase}, {time:.0f} {unit}").format(phase=phase, time=float(value), unit=unit)
 
     def image(self, phase: int) -> slicer.vtkMRMLScalarVolumeNode:
         """The image of a phase: its proxy, where it is shown; else in no scene."""
@@ -154,7 +159,11 @@ def load_cine(
     try:
         masks = None if mask is None else read_masks(mask, template, labels)
         if masks is not None and len(masks) != len(frames.arrays):
-            raise MaskError(f"The label of {study} has {len(masks)} phases and its image {len(frames.arrays)}: open the study again.")
+            raise MaskError(
+                _("The label of {study} has {labelled} phases and its image {phases}: open the study again.").format(
+                    study=study, labelled=len(masks), phases=len(frames.arrays)
+                )
+            )
         return _make_cine(template, frames.arrays, study, server, times_ms, labels, masks)
     finally:
         remove_node(template)

@@ -15,6 +15,9 @@ import vtk
 
 from PratoLabelLib.errors import UserError
 from PratoLabelLib.scene.volumes import ijk_to_ras, matrix_to_array
+from PratoLabelLib.translation import translator
+
+_ = translator(__file__)
 
 Box = tuple[int, int, int, int, int, int]
 
@@ -41,7 +44,7 @@ def roi_to_ijk_box(roi_node: slicer.vtkMRMLMarkupsROINode, volume_node: slicer.v
     """
     name = roi_node.GetName()
     if roi_node.GetNumberOfControlPoints() == 0 or min(roi_node.GetSize()) <= 0:
-        raise GeometryError(f"The ROI {name} has no size yet: place it around the heart.")
+        raise GeometryError(_("The ROI {name} has no size yet: place it around the heart.").format(name=name))
     _check_transforms(roi_node)
     # not GetObjectToWorldMatrix: it straightens an ROI that a parent transform shears, which Crop Volume does not
     pose = to_ijk(roi_node.GetParentTransformNode(), volume_node) @ matrix_to_array(roi_node.GetObjectToNodeMatrix())
@@ -49,7 +52,9 @@ def roi_to_ijk_box(roi_node: slicer.vtkMRMLMarkupsROINode, volume_node: slicer.v
     corners = np.array([(*(np.array(signs) * half), 1.0) for signs in product((-1, 1), repeat=3)])
     box = enclosing_box((corners @ pose.T)[:, :3], _dimensions(volume_node))
     if box is None:
-        raise GeometryError(f"The ROI {name} lies outside {volume_node.GetName()}: move it over the heart.")
+        raise GeometryError(
+            _("The ROI {name} lies outside {volume}: move it over the heart.").format(name=name, volume=volume_node.GetName())
+        )
     return box
 
 
@@ -86,7 +91,7 @@ def ijk_box_to_roi(box: Sequence[int], volume_node: slicer.vtkMRMLScalarVolumeNo
     """
     start, stop = np.array(box[0::2], dtype=float), np.array(box[1::2], dtype=float)
     if (stop <= start).any():
-        raise GeometryError(f"The box {list(box)} contains no voxel: its upper bounds must lie above its lower ones.")
+        raise GeometryError(_("The box {box} contains no voxel: its upper bounds must lie above its lower ones.").format(box=list(box)))
     to_ras = ijk_to_ras(volume_node)
     spacing = np.linalg.norm(to_ras[:3, :3], axis=0)
     axes = to_ras[:3, :3] / spacing
@@ -110,7 +115,7 @@ def to_ijk(parent: slicer.vtkMRMLTransformNode | None, volume_node: slicer.vtkMR
         GeometryError: the volume is empty, or lies under a transform that is not linear.
     """
     if min(_dimensions(volume_node)) < 1:
-        raise GeometryError(f"The volume {volume_node.GetName()} is empty: open an image first.")
+        raise GeometryError(_("The volume {name} is empty: open an image first.").format(name=volume_node.GetName()))
     _check_transforms(volume_node)
     between, ras_to_ijk = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
     slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(parent, volume_node.GetParentTransformNode(), between)
@@ -122,7 +127,9 @@ def _check_transforms(node: slicer.vtkMRMLTransformableNode) -> None:
     parent = node.GetParentTransformNode()
     if parent is not None and not parent.IsTransformToWorldLinear():
         raise GeometryError(
-            f"{node.GetName()} lies under the transform {parent.GetName()}, which is not linear: remove it from that transform."
+            _("{name} lies under the transform {transform}, which is not linear: remove it from that transform.").format(
+                name=node.GetName(), transform=parent.GetName()
+            )
         )
 
 

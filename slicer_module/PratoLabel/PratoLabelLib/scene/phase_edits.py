@@ -10,6 +10,9 @@ import slicer
 
 from PratoLabelLib.scene.drawing import Drawing, Part, has_same_parts
 from PratoLabelLib.scene.study_nodes import EDITED_ATTRIBUTE, read_phases, write_phases
+from PratoLabelLib.translation import translator
+
+_ = translator(__file__)
 
 
 class PhaseEdits:
@@ -92,13 +95,15 @@ def mark_ed_es(phases: Iterable[int], ed_es: tuple[int | None, int | None]) -> l
     return [f"{phase}{' (ED)' if phase == ed else ' (ES)' if phase == es else ''}" for phase in phases]
 
 
-def name_phases(phases: Sequence[int]) -> str:
-    """Phases in a sentence, in order: "Phases 0, 2 to 5"."""
+def name_phases(phases: Sequence[int], begins: bool = True) -> str:
+    """Phases in a sentence, in order: "Phases 0, 2 to 5"; ``begins``: at its beginning."""
     runs: list[list[int]] = []
     for phase in phases:
         if runs and phase == runs[-1][-1] + 1:
             runs[-1].append(phase)
         else:
             runs.append([phase])
-    parts = [f"{run[0]} to {run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs]
-    return f"Phase{'s' if len(phases) > 1 else ''} {', '.join(parts)}"
+    between = _("{first} to {last}")
+    parts = [between.format(first=run[0], last=run[-1]) if len(run) > 2 else ", ".join(map(str, run)) for run in runs]
+    one, more = (_("Phase {phases}"), _("Phases {phases}")) if begins else (_("phase {phases}"), _("phases {phases}"))
+    return (more if len(phases) > 1 else one).format(phases=", ".join(parts))

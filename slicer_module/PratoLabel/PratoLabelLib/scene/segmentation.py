@@ -20,14 +20,17 @@ from vtk.util.numpy_support import numpy_to_vtk
 from PratoLabelLib.errors import UserError
 from PratoLabelLib.scene.segments import add_segments, find_segment, merge_segments, tidied_displays
 from PratoLabelLib.scene.volumes import has_reversed_slices, ijk_to_ras, is_left_handed, read_volume, reverse_slices, write_volume
+from PratoLabelLib.translation import translator
+
+_ = translator(__file__)
 
 #: How far a corner of the mask may lie from the volume's, in smallest voxel edges: files round far below this.
 _TOLERANCE = 0.1
 
 #: What helps where the server has another image by now than the scene, in which a study that is opened is looked for first.
-REOPEN = "delete its image in the module Data, and open the study again"
+REOPEN = _("delete its image in the module Data, and open the study again")
 #: The same where the scene has segments of a study with edits perhaps, and the server another image on the same grid.
-REOPEN_STUDY = "delete the image and the segmentation of {} in the module Data and open it again, where your edits are offered."
+REOPEN_STUDY = _("delete the image and the segmentation of {study} in the module Data and open it again, where your edits are offered.")
 
 
 class MaskError(UserError):
@@ -42,18 +45,26 @@ def read_mask(path: Path, volume_node: slicer.vtkMRMLScalarVolumeNode, labels: M
     """
     node = slicer.vtkMRMLLabelMapVolumeNode()
     if not read_volume(node, path):
-        raise MaskError(f"The mask for {volume_node.GetName()} cannot be read: try again.")
+        raise MaskError(_("The mask for {name} cannot be read: try again.").format(name=volume_node.GetName()))
     if is_left_handed(node) != is_left_handed(volume_node):
         reverse_slices(node)
     if node.GetImageData().GetDimensions() != volume_node.GetImageData().GetDimensions():
         ours, theirs = ("x".join(map(str, n.GetImageData().GetDimensions())) for n in (node, volume_node))
-        raise MaskError(f"The mask has {ours} voxels and {volume_node.GetName()} has {theirs}: {REOPEN}.")
+        raise MaskError(
+            _("The mask has {ours} voxels and {name} has {theirs}: {way}.").format(
+                ours=ours, name=volume_node.GetName(), theirs=theirs, way=REOPEN
+            )
+        )
     if _corner_distance(node, volume_node) > _TOLERANCE * min(volume_node.GetSpacing()):
-        raise MaskError(f"The mask is not in the same place as {volume_node.GetName()}: {REOPEN}.")
+        raise MaskError(_("The mask is not in the same place as {name}: {way}.").format(name=volume_node.GetName(), way=REOPEN))
     mask = slicer.util.arrayFromVolume(node)
     unknown = set(np.unique(mask).tolist()) - {0, *labels.values()}
     if unknown:
-        raise MaskError(f"The mask holds the value {min(unknown)}, which names no structure: server and module are of different versions.")
+        raise MaskError(
+            _("The mask holds the value {value}, which names no structure: server and module are of different versions.").format(
+                value=min(unknown)
+            )
+        )
     return mask.astype(np.uint8)
 
 
@@ -69,7 +80,7 @@ def write_mask(path: Path, mask: np.ndarray, volume_node: slicer.vtkMRMLScalarVo
     if has_reversed_slices(volume_node):
         reverse_slices(node)
     if not write_volume(node, path):
-        raise MaskError(f"{path} cannot be written: free some disk space, or set another temporary folder.")
+        raise MaskError(_("{path} cannot be written: free some disk space, or set another temporary folder.").format(path=path))
 
 
 def create_segmentation(
@@ -98,8 +109,11 @@ def check_writable(segmentation_node: slicer.vtkMRMLSegmentationNode) -> None:
     """
     binary = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
     if segmentation_node.GetSegmentation().GetSourceRepresentationName() != binary:
-        wanted = f"make {binary} the source representation of {segmentation_node.GetName()} in the module Segmentations"
-        raise MaskError(f"The segments cannot be changed, because they are surfaces: {wanted}.")
+        sentence = _(
+            "The segments cannot be changed, because they are surfaces: make {binary} the source representation of {name} in the module "
+            "Segmentations."
+        )
+        raise MaskError(sentence.format(binary=binary, name=segmentation_node.GetName()))
 
 
 @contextmanager

@@ -14,6 +14,9 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 from PratoLabelLib.scene.geometry import enclosing_box, to_ijk
 from PratoLabelLib.scene.volumes import matrix_to_array
+from PratoLabelLib.translation import translator
+
+_ = translator(__file__)
 
 #: Segment tag: the structure that a segment is, whatever its name.
 STRUCTURE_TAG = "PratoLabel.structure"
@@ -52,19 +55,31 @@ def find_problems(
         found = _find_segments(segmentation, structure)
         used.update(dict.fromkeys(found, structure))
         if not found:
-            problems.append(f"The segment of the {structure} was removed: the label would say that there is none.")
+            problems.append(
+                _("The segment of the {structure} was removed: the label would say that there is none.").format(structure=structure)
+            )
         if len(found) > 1:
-            problems.append(f"{len(found)} segments are the {structure}: only {_name(segmentation, found[0])} would be sent.")
+            problems.append(
+                _("{count} segments are the {structure}: only {name} would be sent.").format(
+                    count=len(found), structure=structure, name=_name(segmentation, found[0])
+                )
+            )
         for segment_id in found[:1]:
             name = _name(segmentation, segment_id)
             if name != structure and name in labels:
-                problems.append(f"The segment called {name} is the {structure}, and would be sent as such: rename it.")
+                problems.append(
+                    _("The segment called {name} is the {structure}, and would be sent as such: rename it.").format(
+                        name=name, structure=structure
+                    )
+                )
             if display is not None and not display.GetSegmentVisibility(segment_id):
-                problems.append(f"{name} is hidden, but would still be sent.")
+                problems.append(_("{name} is hidden, but would still be sent.").format(name=name))
     masks = {i: merge_segments(segmentation_node, [i], volume_node) > 0 for i in segmentation.GetSegmentIDs()}
     for segment_id, mask in masks.items():
         if segment_id not in used and mask.any():
-            problems.append(f"The segment {_name(segmentation, segment_id)} is not a structure of the model, and would not be sent.")
+            problems.append(
+                _("The segment {name} is not a structure of the model, and would not be sent.").format(name=_name(segmentation, segment_id))
+            )
     return problems + _find_overlaps(segmentation, masks, used, labels)
 
 
@@ -77,7 +92,11 @@ def _find_overlaps(
         shared = int(np.count_nonzero(masks[lower] & masks[higher])) if used[lower] != used[higher] else 0
         if shared:
             names = _name(segmentation, lower), _name(segmentation, higher)
-            found.append(f"{names[0]} and {names[1]} share {shared} voxels, which would be sent as {names[1]}.")
+            found.append(
+                _("{lower} and {higher} share {count} voxels, which would be sent as {higher}.").format(
+                    lower=names[0], higher=names[1], count=shared
+                )
+            )
     return found
 
 

@@ -11,6 +11,9 @@ import slicer
 from PratoLabelLib.errors import UserError
 from PratoLabelLib.scene.segmentation import REOPEN_STUDY, MaskError
 from PratoLabelLib.scene.study_nodes import read_phases, write_phases
+from PratoLabelLib.translation import translator
+
+_ = translator(__file__)
 
 #: Node attribute: the version of the study's label that the segments of a segmentation node were made from, and its server's address.
 BASE_ATTRIBUTE = "PratoLabel.base"
@@ -73,7 +76,11 @@ class StudyRecord:
             UserError: it is another server's; what is called the same on this one is another patient.
         """
         if address not in ("", self.server):
-            raise UserError(f"{self.study} is a study of {self.server}: connect to that server, or open one of this server's.")
+            raise UserError(
+                _("{study} is a study of {server}: connect to that server, or open one of this server's.").format(
+                    study=self.study, server=self.server
+                )
+            )
 
     def require_same_image(self, reply: Mapping[str, Any]) -> None:
         """Do nothing where ``reply`` is of the image that the segments were drawn on, or where either does not say which that is.
@@ -83,8 +90,12 @@ class StudyRecord:
         """
         theirs = reply.get("image_sha256")
         if theirs is not None and self.image_checksum not in (None, theirs):
-            way = REOPEN_STUDY.format(self.study)
-            raise MaskError(f"The server has another image of {self.study} by now, so its mask does not belong to this one: {way}")
+            way = REOPEN_STUDY.format(study=self.study)
+            raise MaskError(
+                _("The server has another image of {study} by now, so its mask does not belong to this one: {way}").format(
+                    study=self.study, way=way
+                )
+            )
 
     @property
     def provenance(self) -> dict[str, Any]:

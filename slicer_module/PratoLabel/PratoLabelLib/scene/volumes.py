@@ -19,6 +19,9 @@ import slicer.util
 import vtk
 
 from PratoLabelLib.errors import UserError
+from PratoLabelLib.translation import translator
+
+_ = translator(__file__)
 
 #: Node attribute: set where the stored image has the slices of the volume node in reverse.
 _REVERSED_ATTRIBUTE = "PratoLabel.slicesReversed"
@@ -141,7 +144,7 @@ def unpack_token_map(tokens: Mapping[str, Any]) -> np.ndarray:
     try:
         levels = np.frombuffer(zlib.decompress(base64.b64decode(tokens["data"])), np.uint8).reshape(tokens["shape"])
     except (KeyError, TypeError, ValueError, zlib.error) as error:
-        raise UserError("The token map in the server's answer cannot be read: server and module are of different versions.") from error
+        raise UserError(_("The token map in the server's answer cannot be read: server and module are of different versions.")) from error
     return (levels.T / np.float32(255)).astype(np.float32)
 
 

@@ -13,6 +13,9 @@ from PratoLabelLib.translation import translator
 
 _ = translator(__file__)
 
+#: The contract's states of a phase, for the labeller, those first that most people have looked at.
+STATES = {"final": _("final"), "corrected": _("corrected"), "proposed": _("proposed")}
+
 
 class ApproveSection(Section):
     """There while the open study has a label. A click on a phase shows it; those that are ticked are decided about."""
@@ -35,7 +38,7 @@ class ApproveSection(Section):
         states = self._logic.versions.states if self._logic.current_study is not None else {}
         self._ui.approveSection.visible = bool(states)
         counts = Counter(known.state for known in states.values())
-        told = ", ".join(f"{counts[state]} {state}" for state in ("final", "corrected", "proposed") if counts[state])
+        told = ", ".join(f"{counts[state]} {text}" for state, text in STATES.items() if counts[state])
         self._ui.approveSection.text = _("Review: {states}").format(states=told) if told else _("Review")
         is_reviewable = any(known.state != "proposed" for known in states.values())
         for widget in (self._ui.approveButton, self._ui.sendBackButton, self._ui.sendBackEdit):
@@ -53,7 +56,7 @@ class ApproveSection(Section):
                 more = _("approved by {name}").format(name=known.approved_by)
             elif known.reason:
                 more = _("sent back: {reason}").format(reason=known.reason)
-            for column, text in enumerate((str(phase), known.state, known.editor, more)):
+            for column, text in enumerate((str(phase), STATES.get(known.state, known.state), known.editor, more)):
                 item.setText(column, text)
             item.setToolTip(3, more)  # which is cut off where it is long
             if phase in trusted:

@@ -156,7 +156,7 @@ class CineSection(Section):
         elif phases:
             what = _("{phases} follows {keys}: check the cine, then submit.")
         named = name_phases(phases) if phases else ""
-        show_text(self._ui.keptLabel, what.format(phases=named, keys=name_phases(keys).lower()))
+        show_text(self._ui.keptLabel, what.format(phases=named, keys=name_phases(keys, begins=False)))
 
     def _on_curve(self) -> None:
         study = self._logic.current_cine

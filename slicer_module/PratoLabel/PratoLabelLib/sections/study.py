@@ -13,11 +13,14 @@ from PratoLabelLib.sections.segment import SegmentSection
 from PratoLabelLib.server.responses import Study
 from PratoLabelLib.server.worker import Signal
 from PratoLabelLib.studies.cine_study import CineStudy
+from PratoLabelLib.studies.study_files import study_name
 from PratoLabelLib.translation import translator
 
 _ = translator(__file__)
 
 EDITED = _("edited, not sent")
+#: The contract's states of a study, for the labeller.
+REVIEWS = {"open": "", "skipped": _("skipped"), "rejected": _("rejected")}
 
 
 class StudySection(Section):
@@ -139,7 +142,8 @@ class StudySection(Section):
             self._panel.request(lambda: self._logic.open_study(study))
 
     def _on_send(self) -> None:
-        volume, name, address = self._ui.volumeSelector.currentNode(), self._ui.volumeSelector.currentNode().GetName(), self._logic.address
+        volume, address = self._ui.volumeSelector.currentNode(), self._logic.address
+        name = study_name(volume.GetName())
         if self.may_leave() and may_send_image(name, address) and self._logic.address == address and volume.GetScene() is not None:
             self.chosen.emit()
             self._panel.request(lambda: self._logic.send_volume(volume, name))
@@ -160,10 +164,10 @@ class StudySection(Section):
 
 
 def _label_of(study: Study) -> str:
-    return (study.annotator or "labelled") if study.labelled else ""
+    return (study.annotator or _("labelled")) if study.labelled else ""
 
 
 def _state_of(study: Study, edited: set[str]) -> str:
     if study.id in edited:
         return EDITED
-    return study.review if study.review != "open" else ""
+    return REVIEWS.get(study.review, study.review)

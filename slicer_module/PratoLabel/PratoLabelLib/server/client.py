@@ -28,9 +28,12 @@ from PratoLabelLib.server.responses import (
     parse_training_state,
     require_type,
 )
+from PratoLabelLib.translation import translator
 
 if TYPE_CHECKING:
     import requests
+
+_ = translator(__file__)
 
 
 class Client(HttpClient):
@@ -55,7 +58,9 @@ class Client(HttpClient):
 
     def download_image(self, study: str, folder: str | os.PathLike[str]) -> Path:
         """Write the study's image into ``folder``, whole or not at all. Raises OSError if the folder cannot be written to."""
-        response = self._download("/datastore/image", {"image": study}, f"image of {study}")
+        response = self._download(
+            "/datastore/image", {"image": study}, _("The server has no image of {study}: refresh the list of studies.").format(study=study)
+        )
         return self._save(response, Path(folder) / Path(study).name)
 
     def is_same_image(self, study: str, checksum: str) -> bool:
@@ -78,7 +83,11 @@ class Client(HttpClient):
 
     def download_label(self, study: str, folder: str | os.PathLike[str]) -> Path:
         """Write the study's final label into ``folder`` as ``<study>_final``, whole or not at all. Raises OSError as above."""
-        response = self._download("/datastore/label", {"label": study, "tag": "final"}, f"final label of {study}")
+        response = self._download(
+            "/datastore/label",
+            {"label": study, "tag": "final"},
+            _("The server has no final label of {study}: refresh the list of studies.").format(study=study),
+        )
         return self._save(response, Path(folder) / f"{Path(study).name}_final")
 
     def current_version(self, study: str) -> int | None:
@@ -88,7 +97,11 @@ class Client(HttpClient):
 
     def download_version(self, study: str, version: int, folder: str | os.PathLike[str]) -> Path:
         """As :meth:`download_label`, of one version of the final label."""
-        response = self._download("/datastore/label/version", {"image": study, "version": str(version)}, f"version {version} of {study}")
+        response = self._download(
+            "/datastore/label/version",
+            {"image": study, "version": str(version)},
+            _("The server has no version {version} of {study}: refresh the list of studies.").format(version=version, study=study),
+        )
         return self._save(response, Path(folder) / f"{Path(study).name}_final")
 
     def versions(self, study: str) -> list[LabelVersion]:
@@ -195,7 +208,7 @@ class Client(HttpClient):
             response = self._request("POST", f"/train/{quote(model, safe='')}", json={**params, "client_id": self._client_id})
         except ServerError as error:
             if error.status == 429:
-                raise ServerError("A training is already running: wait until it has ended, or stop it.", 429) from error
+                raise ServerError(_("A training is already running: wait until it has ended, or stop it."), 429) from error
             raise
         self._parse(response, lambda: require_type(str, response.json()["status"]))
 
@@ -215,7 +228,7 @@ class Client(HttpClient):
         """Stop the running training, whoever started it; the models stay as they were. Raises ServerError if none is running."""
         response = self._request("DELETE", "/train/")
         if not self._parse(response, lambda: response.json() is not None and require_type(str, response.json()["status"])):
-            raise ServerError("No training is running: there is nothing to stop.")
+            raise ServerError(_("No training is running: there is nothing to stop."))
 
 
 def _read_file(path: str | os.PathLike[str]) -> tuple[str, bytes]:

@@ -12,6 +12,9 @@ from contextlib import suppress
 from typing import Any
 
 from PratoLabelLib.errors import UserError
+from PratoLabelLib.translation import translator
+
+_ = translator(__file__)
 
 #: How long each address of a host may take to accept a connection.
 CONNECT_TIMEOUT_S = 5.0
@@ -41,7 +44,7 @@ class Cancelled(ServerError):
     """The request was cancelled."""
 
     def __init__(self) -> None:
-        super().__init__("The request was cancelled.")
+        super().__init__(_("The request was cancelled."))
 
 
 class Connection:
@@ -77,8 +80,8 @@ class Connection:
             addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
             raise ConnectError(error if isinstance(error, OSError) else socket.gaierror(str(error))) from error
-        reason = OSError(f"{host} has no address")
-        for family, kind, protocol, _, address in addresses:
+        reason = OSError(_("{host} has no address").format(host=host))
+        for family, kind, protocol, _name, address in addresses:
             sock = socket.socket(family, kind, protocol)
             try:
                 self._connect(sock, address)

@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from PratoLabelLib.server.connection import Connection, ServerError
+from PratoLabelLib.translation import translator
 
 if TYPE_CHECKING:
     import requests
+
+_ = translator(__file__)
 
 _T = TypeVar("_T")
 
@@ -42,7 +45,7 @@ class HttpClient:
         self._client_id = f"prato-slicer-{uuid.uuid4().hex[:12]}"
         self._token = token.strip()
         if not (self._token.isascii() and self._token.isprintable()):
-            raise ServerError("The access token contains characters that a token cannot have: copy it again.")
+            raise ServerError(_("The access token contains characters that a token cannot have: copy it again."))
         self._lock = threading.Lock()
         self._connections: set[Connection] = set()
 
@@ -75,15 +78,18 @@ class HttpClient:
         try:
             return parse()
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            sentence = f"{self.address} answers, but is not a PrATo Label server that fits this module: check the address."
+            sentence = _("{address} answers, but is not a PrATo Label server that fits this module: check the address.").format(
+                address=self.address
+            )
             raise ServerError(sentence, response.status_code) from error
 
-    def _download(self, path: str, query: dict[str, str], what: str) -> requests.Response:
+    def _download(self, path: str, query: dict[str, str], missing: str) -> requests.Response:
+        """What the server has there; ``missing`` is said where it has nothing."""
         try:
             return self._request("GET", path, params=query)
         except ServerError as error:
             if error.status == 404:
-                raise ServerError(f"The server has no {what}: refresh the list of studies.", 404) from error
+                raise ServerError(missing, 404) from error
             raise
 
     def _save(self, response: requests.Response, stem: Path) -> Path:
@@ -110,7 +116,9 @@ def _parse_address(address: str) -> str:
     except ValueError:
         is_valid = False
     if not is_valid or any(c.isspace() for c in text):
-        raise ServerError(f"{address!r:.80} is not a server address: enter one like 127.0.0.1:8000 or http://host:8000.")
+        raise ServerError(
+            _("{address!r:.80} is not a server address: enter one like 127.0.0.1:8000 or http://host:8000.").format(address=address)
+        )
     host, percent, zone = url.netloc.partition("%")  # the zone names an interface of this machine, in capitals or not
     usual = {"http": ":80", "https": ":443"}[url.scheme]
     return f"{url.scheme}://{host.lower()}{percent}{zone}".removesuffix(usual).removesuffix(":") + url.path.rstrip("/")

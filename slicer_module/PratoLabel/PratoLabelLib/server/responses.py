@@ -12,6 +12,10 @@ from email.message import Message
 from json import loads
 from typing import Any, NamedTuple, TypeVar
 
+from PratoLabelLib.translation import translator
+
+_ = translator(__file__)
+
 #: What a running training's log says once the statistics are its own; until then they are an earlier training's.
 _OWN_STATISTICS = re.compile(r"\d+ steps;|step \d+/")
 _RESULT_KEYS = ("published", "dice_before", "dice_after", "model_version_before", "model_version_after")
@@ -203,12 +207,13 @@ def parse_training_state(model: str, tasks: Any, info: Any) -> TrainingState:
     progress = stats if is_own else {}
     epoch, epochs, step, steps = (int(progress.get(name, 0)) for name in ("epoch", "total_epochs", "step", "total_steps"))
     dice = progress.get("validation", {}).get("mean", progress.get("dice_before"))
+    running = _("Step {step} of {steps}.") if steps else _("Reading the labels and evaluating the current model.")
     messages = {
         "": "",
-        "SUBMITTED": "The training is about to start.",
-        "RUNNING": f"Step {step} of {steps}." if steps else "Reading the labels and evaluating the current model.",
-        "STOPPED": "The training was stopped: the model is unchanged.",
-        "DONE": "The training has ended.",
+        "SUBMITTED": _("The training is about to start."),
+        "RUNNING": running.format(step=step, steps=steps),
+        "STOPPED": _("The training was stopped: the model is unchanged."),
+        "DONE": _("The training has ended."),
         "ERROR": _failure_sentence(details),
     }
     return TrainingState(
@@ -226,7 +231,7 @@ def parse_training_state(model: str, tasks: Any, info: Any) -> TrainingState:
 def _failure_sentence(details: Sequence[str]) -> str:
     """The sentence at the end of the server's log, where a training was refused."""
     sentences = [line.split("HTTPException: ", 1)[1] for line in details if "HTTPException: " in line]
-    return re.sub(r"^\d+: ", "", sentences[-1]) if sentences else "The training failed: the server's log says why."
+    return re.sub(r"^\d+: ", "", sentences[-1]) if sentences else _("The training failed: the server's log says why.")
 
 
 def _split_multipart(content_type: str, body: bytes) -> dict[str, bytes]:

@@ -22,11 +22,14 @@ from requests.utils import get_environ_proxies, select_proxy
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from PratoLabelLib.server.connection import CONNECT_TIMEOUT_S, Cancelled, ConnectError, Connection, ServerError
+from PratoLabelLib.translation import translator
+
+_ = translator(__file__)
 
 #: Where certificates are named, the first that is set: requests' own two, and that of OpenSSL, which 3D Slicer sets to its own file.
 _CERTIFICATE_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 
-_CERTIFICATES_SET_BY = "REQUESTS_CA_BUNDLE, SSL_CERT_FILE or the setting PratoLabel/certificate"
+_CERTIFICATES_SET_BY = _("REQUESTS_CA_BUNDLE, SSL_CERT_FILE or the setting PratoLabel/certificate")
 
 
 def send(
@@ -46,7 +49,9 @@ def send(
     """
     proxies, certificates = _proxies(address), _certificates(certificate)
     if address.startswith("https:") and certificates and not os.path.exists(certificates):
-        raise ServerError(f"There is no file {certificates}: correct {_CERTIFICATES_SET_BY}.")
+        raise ServerError(
+            _("There is no file {certificates}: correct {setting}.").format(certificates=certificates, setting=_CERTIFICATES_SET_BY)
+        )
     try:
         with requests.Session() as session:
             session.trust_env = False  # it would send what .netrc says in place of the token
@@ -132,7 +137,9 @@ def _failure_sentence(error: Exception, address: str, timeout: float, proxies: M
     proxy = select_proxy(address, dict(proxies))
     if proxy and _is_of_proxy(error, proxy):
         host, named = urlsplit(address).hostname, re.sub(r".*(://|@)", "", proxy).strip(" /") or proxy  # without a password
-        return f"The proxy {named} lets nothing through to {address}: name {host} in no_proxy, or correct http_proxy."
+        return _("The proxy {named} lets nothing through to {address}: name {host} in no_proxy, or correct http_proxy.").format(
+            named=named, address=address, host=host
+        )
     if isinstance(error, ConnectError):
         return _connect_sentence(address, error.reason)
     return _broken_sentence(address, timeout, error)
@@ -152,45 +159,53 @@ def _find_refusal(response: requests.Response, address: str) -> str:
     length = "" if response.request.method == "HEAD" else response.headers.get("content-length", "")
     # urllib3 1.26 returns a body that was cut short
     short = length.isdigit() and "content-encoding" not in response.headers and len(response.content) != int(length)
-    return f"The answer of {address} was incomplete: try again." if short else ""
+    return _("The answer of {address} was incomplete: try again.").format(address=address) if short else ""
 
 
 def _connect_sentence(address: str, reason: OSError) -> str:
     if isinstance(reason, socket.gaierror):
         return _nowhere_sentence(address)
     if isinstance(reason, ConnectionRefusedError):
-        return f"No server runs at {address}: start it there, or correct the address."
+        return _("No server runs at {address}: start it there, or correct the address.").format(address=address)
     if isinstance(reason, TimeoutError):
-        return f"{address} accepts no connection within {CONNECT_TIMEOUT_S:g} s: check the address, and whether a firewall blocks it."
-    return f"{address} cannot be reached ({reason.strerror or reason}): check the network and the address."
+        return _("{address} accepts no connection within {seconds:g} s: check the address, and whether a firewall blocks it.").format(
+            address=address, seconds=CONNECT_TIMEOUT_S
+        )
+    return _("{address} cannot be reached ({reason}): check the network and the address.").format(
+        address=address, reason=reason.strerror or reason
+    )
 
 
 def _nowhere_sentence(address: str) -> str:
-    return f"There is no machine called {urlsplit(address).hostname}: correct the server's address."
+    return _("There is no machine called {host}: correct the server's address.").format(host=urlsplit(address).hostname)
 
 
 def _broken_sentence(address: str, timeout: float, error: Exception) -> str:
     if isinstance(error, requests.exceptions.InvalidURL):  # no name of a machine could be like that
         return _nowhere_sentence(address)
     if isinstance(error, requests.Timeout):
-        return f"The server gave no answer within {timeout:g} s: it may be busy, so try again later."
+        return _("The server gave no answer within {seconds:g} s: it may be busy, so try again later.").format(seconds=timeout)
     if isinstance(error, requests.exceptions.SSLError):
-        return f"{address} offers no connection that can be trusted: use http://, or name its certificate in {_CERTIFICATES_SET_BY}."
-    return f"The connection to {address} was lost: check that the server still runs, and try again."
+        return _("{address} offers no connection that can be trusted: use http://, or name its certificate in {setting}.").format(
+            address=address, setting=_CERTIFICATES_SET_BY
+        )
+    return _("The connection to {address} was lost: check that the server still runs, and try again.").format(address=address)
 
 
 def _refusal_sentence(response: requests.Response, address: str) -> str:
     status, reason = response.status_code, f"{response.status_code} {response.reason}"
     if status < 400:
-        return f"{address} redirects to {response.headers.get('location')}: connect to that address."
+        return _("{address} redirects to {location}: connect to that address.").format(
+            address=address, location=response.headers.get("location")
+        )
     if status == 401:
-        return "The server requires a valid access token: ask whoever runs it for one."
+        return _("The server requires a valid access token: ask whoever runs it for one.")
     if status == 403:
-        return "This access token does not allow that: ask whoever runs the server for one that does."
+        return _("This access token does not allow that: ask whoever runs the server for one that does.")
     if status == 407:
-        return f"The proxy on the way to {address} requires a name and password: put them into http_proxy."
+        return _("The proxy on the way to {address} requires a name and password: put them into http_proxy.").format(address=address)
     if status == 413:
-        return "This is more than the server accepts at once: ask whoever runs it to raise its limit."
+        return _("This is more than the server accepts at once: ask whoever runs it to raise its limit.")
     try:
         detail = response.json()["detail"]
     except (ValueError, KeyError, TypeError):
@@ -198,5 +213,7 @@ def _refusal_sentence(response: requests.Response, address: str) -> str:
     if isinstance(detail, str) and detail:
         return detail if detail.endswith(".") else f"{detail}."
     if status < 500:
-        return f"{address} refused the request ({reason}): check that a PrATo Label server runs there."
-    return f"The server failed ({reason}): try again, or look at its log."
+        return _("{address} refused the request ({reason}): check that a PrATo Label server runs there.").format(
+            address=address, reason=reason
+        )
+    return _("The server failed ({reason}): try again, or look at its log.").format(reason=reason)

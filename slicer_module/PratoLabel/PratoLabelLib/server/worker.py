@@ -14,6 +14,9 @@ from typing import Any, TypeVar
 from PratoLabelLib.errors import describe_error
 from PratoLabelLib.server.client import Client
 from PratoLabelLib.server.connection import Cancelled
+from PratoLabelLib.translation import translator
+
+_ = translator(__file__)
 
 _T = TypeVar("_T")
 _logger = logging.getLogger(__name__)
@@ -228,7 +231,7 @@ class RequestDispatcher:
         receiver = client or self.client
         if receiver is None:
             on_error()
-            self._on_failure("Not connected to a server: enter its address and press Connect.")
+            self._on_failure(_("Not connected to a server: enter its address and press Connect."))
             return
         key = receiver, once
         if key in self._once:
@@ -245,10 +248,8 @@ class RequestDispatcher:
         def fail(error: Exception) -> None:
             self._once.discard(key)
             on_error()
-            if isinstance(error, Cancelled):
-                return
-            sentence = describe_error(error)
-            if not quiet:
+            sentence = "" if isinstance(error, Cancelled) else describe_error(error)
+            if sentence and not quiet:
                 self._on_failure(sentence)
 
         self._worker.submit(lambda: request(receiver), deliver, fail, lane, receiver.cancel)

@@ -12,6 +12,9 @@ from PratoLabelLib.scene.drawing import Drawing
 from PratoLabelLib.scene.segmentation import MaskError
 from PratoLabelLib.studies.drafts import Draft, DraftFolder
 from PratoLabelLib.studies.open_study import OpenStudy
+from PratoLabelLib.translation import translator
+
+_ = translator(__file__)
 
 #: How long the segments must rest before they are saved, and how long they may go unsaved while they never rest (s).
 REST_S = 1.5
@@ -85,7 +88,11 @@ class Autosave:
             self._drafts.save(self._path, *about, self.continued)
         except OSError as error:
             if not self._has_failed:
-                self._on_failure(f"Your edits cannot be saved on this computer ({error.strerror}): free some disk space, and submit soon.")
+                self._on_failure(
+                    _("Your edits cannot be saved on this computer ({reason}): free some disk space, and submit soon.").format(
+                        reason=error.strerror
+                    )
+                )
             self._has_failed, self._changed_at, self._not_before = True, changed_at, time.monotonic() + LONGEST_S
             return
         self._has_failed = False
@@ -101,7 +108,9 @@ class Autosave:
         try:
             if not study.fits(offer.drawings):
                 self._unfit.add(offer.path)
-                raise MaskError(f"The edits of {study.study} do not fit its image any more: it was replaced on the server.")
+                raise MaskError(
+                    _("The edits of {study} do not fit its image any more: it was replaced on the server.").format(study=study.study)
+                )
             replaced = offer, {phase: study.mask_of(phase) for phase in offer.drawings}, {self._path, *self.continued}
             self.replace(lambda: study.recover(offer.drawings))
         except MaskError as error:
@@ -128,7 +137,7 @@ class Autosave:
         self.note_change()  # edits that came with a scene may be in no draft yet
         self.save()
         if self._changed_at is not None:
-            raise MaskError(f"The edits of {self._study.study} cannot be saved on this computer: submit them first.")
+            raise MaskError(_("The edits of {study} cannot be saved on this computer: submit them first.").format(study=self._study.study))
         self._path = self._drafts.new_path(self.server, self._study.study)
         self._outdated, self.continued, self._replaced = {}, set(), None
         try:

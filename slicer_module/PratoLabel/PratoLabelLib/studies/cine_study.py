@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,9 @@ from PratoLabelLib.scene.volumes import to_file_order
 from PratoLabelLib.server.responses import Prediction
 from PratoLabelLib.studies.open_cine import OpenCine
 from PratoLabelLib.studies.study_files import Submission
+from PratoLabelLib.translation import translator
+
+_ = translator(__file__)
 
 
 class CineStudy(OpenCine):
@@ -38,8 +41,15 @@ class CineStudy(OpenCine):
             file.unlink(missing_ok=True)
         phase = self.phase if phase is None else phase
         if phase in self.edited and phase != self.phase:  # no undo would bring the edits back, and what is done elsewhere by now goes on
-            raise MaskError(f"Phase {phase} was edited and is not shown any more, so it stays as it is: show it, and segment it again.")
-        self._merge({phase: predicted}, reply, {phase: boxes}, model, locked)
+            raise MaskError(
+                _("Phase {phase} was edited and is not shown any more, so it stays as it is: show it, and segment it again.").format(
+                    phase=phase
+                )
+            )
+        labels = dict(reply["label_names"])
+        inside: Sequence[Sequence[int]] = boxes or [to_file_order(reply["box"], self.volume_node)]
+        merged = merge_masks(self.cine.mask(phase, labels), predicted, inside, [labels[name] for name in labels if name in locked])
+        self._write_merged({phase: merged}, reply, model)
 
     def apply_all(
         self,
@@ -49,8 +59,11 @@ class CineStudy(OpenCine):
         model: str,
         locked: Collection[str],
         kept: Collection[int],
-    ) -> list[int]:
+    ) -> Generator[int, None, list[int]]:
         """Put a prediction of all phases into the segments; returns the phases that stay as they are.
+
+        It is done in steps, after each of which somebody else may go on: each yields how many phases are ready. They are written all at
+        once, by the last step, which no other follows.
 
         Args:
             boxes: by phase; none: inside the box that the server used.
@@ -59,18 +72,21 @@ class CineStudy(OpenCine):
         Raises:
             UserError, KeyError: the prediction does not fit; nothing has changed then.
         """
-        masks, left = self._read(reply, frames), self.edited | set(kept)
-        asked = [phase for phase in reply["phases"] if phase not in left]
+        masks = self._read(reply, frames)
+        wanted = {phase: masks[phase] for phase in reply["phases"] if phase not in kept}
+        merged = yield from self._merge(wanted, reply, boxes, locked)
+        asked = sorted(merged)
         about = {name: [phase for phase in phases if phase in asked] for name, phases in reply.get("warned_phases", {}).items()}
         warnings = [name for name in reply["warnings"] if about.get(name) != []]  # of masks that are not taken, nothing is to be said
         told = {**reply, "phases": asked, "warned_phases": about, "warnings": warnings}
-        self._merge({phase: masks[phase] for phase in asked}, told, boxes, model, locked)
-        return sorted(left & set(reply["phases"]))
+        self.found = reply.get("ed"), reply.get("es")
+        self._write_merged(merged, told, model)
+        return sorted(set(reply["phases"]) - merged.keys())
 
     def apply_propagated(
         self, reply: Mapping[str, Any], frames: Frames, keys: Collection[int], model: str, locked: Collection[str], kept: Collection[int]
-    ) -> list[int]:
-        """Put the masks of the phases that follow others into the segments; returns these phases.
+    ) -> Generator[int, None, list[int]]:
+        """Put the masks of the phases that follow others into the segments, in steps as :meth:`apply_all`; returns these phases.
 
         Args:
             keys: those that were sent, which stay as they are.
@@ -80,17 +96,22 @@ class CineStudy(OpenCine):
             UserError, KeyError: the masks do not fit; nothing has changed then.
         """
         masks = self._read(reply, frames)
-        followed = sorted(set(reply["filled"]) - self.edited - set(keys) - set(kept))
+        wanted = {phase: masks[phase] for phase in sorted(set(reply["filled"]) - set(keys) - set(kept))}
         whole = [bound for count in self.volume_node.GetImageData().GetDimensions() for bound in (0, count)]
-        self._merge({phase: masks[phase] for phase in followed}, reply, {phase: [whole] for phase in followed}, model, locked)
-        return followed
+        merged = yield from self._merge(wanted, reply, {phase: [whole] for phase in wanted}, locked)
+        self.found = reply.get("ed"), reply.get("es")
+        self._write_merged(merged, reply, model)
+        return sorted(merged)
 
     def _read(self, reply: Mapping[str, Any], frames: Frames) -> np.ndarray:
-        """The masks of all phases, and what is said of end-diastole and end-systole."""
+        """The masks of all phases."""
         masks = read_masks(frames, self.volume_node, reply["label_names"])
         if len(masks) != self.cine.count:
-            raise MaskError(f"The mask has {len(masks)} phases and {self.study} has {self.cine.count}: {REOPEN}.")
-        self.found = reply.get("ed"), reply.get("es")
+            raise MaskError(
+                _("The mask has {masks} phases and {study} has {phases}: {way}.").format(
+                    masks=len(masks), study=self.study, phases=self.cine.count, way=REOPEN
+                )
+            )
         return masks
 
     def _merge(
@@ -98,16 +119,26 @@ class CineStudy(OpenCine):
         predicted: Mapping[int, np.ndarray],
         reply: Mapping[str, Any],
         boxes: Mapping[int, Sequence[Sequence[int]]],
-        model: str,
         locked: Collection[str],
-    ) -> None:
+    ) -> Generator[int, None, dict[int, np.ndarray]]:
+        """What the segments are to be, by phase, in steps; phases that are edited by the last of them are left out."""
         labels = dict(reply["label_names"])
-        proposed = [to_file_order(reply["box"], self.volume_node)]
-        keep = [labels[name] for name in labels if name in locked]
-        merged = {
-            phase: merge_masks(self.cine.mask(phase, labels), mask, boxes.get(phase) or proposed, keep) for phase, mask in predicted.items()
-        }
-        self.labels = labels
+        proposed, keep = [to_file_order(reply["box"], self.volume_node)], [labels[name] for name in labels if name in locked]
+        merged: dict[int, np.ndarray] = {}
+        seen: dict[int, int] = {}
+        waiting = sorted(predicted)
+        while waiting:
+            for phase in waiting:
+                yield len(seen)
+                merged.pop(phase, None)
+                if phase not in self.edited:
+                    merged[phase] = merge_masks(self.cine.mask(phase, labels), predicted[phase], boxes.get(phase) or proposed, keep)
+                seen[phase] = self.changes[phase]
+            waiting = [phase for phase in sorted(seen) if seen[phase] != self.changes[phase]]  # by somebody else, between two steps
+        return merged
+
+    def _write_merged(self, merged: Mapping[int, np.ndarray], reply: Mapping[str, Any], model: str) -> None:
+        self.labels = dict(reply["label_names"])
         self.write(merged)
         self._take_reply({**reply, "model": model})
 
@@ -118,7 +149,7 @@ class CineStudy(OpenCine):
             MaskError: it does not fit.
         """
         if frames is None:
-            raise MaskError(f"The label of {self.study} has one phase: {REOPEN}.")
+            raise MaskError(_("The label of {study} has one phase: {way}.").format(study=self.study, way=REOPEN))
         masks = read_masks(frames, self.volume_node, self.labels)
         self.write(dict(enumerate(masks)))
         for phase, mask in enumerate(masks):
@@ -149,7 +180,11 @@ class CineStudy(OpenCine):
         replaced = {phase for phase in self._edits.all_phases() & drawings.keys() if not self.drawing(phase).is_like(drawings[phase])}
         others = sorted(replaced - {self.phase})
         if others:
-            raise MaskError(f"{name_phases(others)} {'have' if len(others) > 1 else 'has'} edits that were not sent: submit them first.")
+            one, more = (
+                _("{phases} has edits that were not sent: submit them first."),
+                _("{phases} have edits that were not sent: submit them first."),
+            )
+            raise MaskError((more if len(others) > 1 else one).format(phases=name_phases(others)))
         first = self.phase if replaced else min(drawings)  # undo brings what is replaced back in the phase that is shown
         self.write({phase: drawing.mask for phase, drawing in drawings.items()}, is_edit=True)
         with self._writing():
@@ -185,9 +220,11 @@ class CineStudy(OpenCine):
         """
         corrected, unchanged = self.phases_to_submit(), self.unchanged_phases()
         if not corrected and unchanged.issuperset(phase for phase in self.ed_es() if phase is not None) and self.drawn:
-            raise MaskError(f"The label of {self.study} on the server is the one shown: correct a phase, or approve it.")
+            raise MaskError(
+                _("The label of {study} on the server is the one shown: correct a phase, or approve it.").format(study=self.study)
+            )
         if not corrected:
-            raise MaskError("There is nothing to submit yet: view end-diastole and end-systole, or correct a phase.")
+            raise MaskError(_("There is nothing to submit yet: view end-diastole and end-systole, or correct a phase."))
         wanted = sorted({*self.volumes(), *corrected} - unchanged)
         states = {phase: "corrected" if phase in corrected else "proposed" for phase in wanted}
         drawings = {phase: self.drawing(phase) for phase in states}
@@ -213,4 +250,6 @@ class CineStudy(OpenCine):
         """As for a study of one phase, of the phases that are submitted as corrected."""
         cine = self.cine
         found = {phase: find_problems(cine.segmentation(phase), cine.image(phase), self.labels) for phase in self.phases_to_submit()}
-        return [f"Phase {phase}: {problem}" for phase, problems in found.items() for problem in problems]
+        return [
+            _("Phase {phase}: {problem}").format(phase=phase, problem=problem) for phase, problems in found.items() for problem in problems
+        ]

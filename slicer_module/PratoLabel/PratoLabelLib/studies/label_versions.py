@@ -15,6 +15,9 @@ from PratoLabelLib.server.worker import RequestDispatcher
 from PratoLabelLib.studies.cine_study import CineStudy
 from PratoLabelLib.studies.open_study import OpenStudy
 from PratoLabelLib.studies.study_files import RequestFolder
+from PratoLabelLib.translation import translator
+
+_ = translator(__file__)
 
 
 class VersionList:
@@ -137,7 +140,11 @@ class VersionList:
         otherwise = sorted(study.unsent_phases().intersection(phases))
         if study.base is None or otherwise:
             which = name_phases(otherwise) if isinstance(study, CineStudy) and otherwise else study.study
-            raise MaskError(f"{which} cannot be decided about, because the view differs from the label: show its current version first.")
+            raise MaskError(
+                _("{which} cannot be decided about, because the view differs from the label: show its current version first.").format(
+                    which=which
+                )
+            )
         version = study.base[1]
 
         def send(client: Client) -> list[str]:

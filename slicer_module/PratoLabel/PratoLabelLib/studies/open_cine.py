@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -30,6 +31,7 @@ class OpenCine(OpenStudy):
     Attributes:
         chosen: ``marked``, or what the labeller chose here; None for what the server or the volumes say.
         found: what the server found.
+        changes: how often the segments of each phase were changed, by whomever.
         drawn: the phases of the label in ``base`` that labellers drew, once they are known.
     """
 
@@ -50,6 +52,7 @@ class OpenCine(OpenStudy):
         self.chosen: tuple[int | None, int | None] = marked or (None, None)
         self.found: tuple[int | None, int | None] = (None, None)
         self.drawn: set[int] = set()
+        self.changes: Counter[int] = Counter()
         self._edits = PhaseEdits(cine.segmentations, self.drawing, self._read_parts_of)
         self._seen: set[int] = set()
         self._volumes: dict[int, CardiacVolumes] = {}
@@ -158,6 +161,7 @@ class OpenCine(OpenStudy):
             self.check_writable(phase)
             self.cine.write_mask(phase, self.labels, mask)
             self._edits.note_touched(phase)
+            self.changes[phase] += 1
             self._volumes.pop(phase, None)
             self._outdate_reply([phase])
             self._on_change()
@@ -175,6 +179,7 @@ class OpenCine(OpenStudy):
             self.check_writable(phase)
         _, spacing = self.edited, self.volume_node.GetSpacing()[::-1]
         self._before_write(masks, is_edit)
+        self.changes.update([*masks])
         for phase, mask in masks.items():
             if phase == self.phase:
                 with self._writing():
@@ -202,6 +207,7 @@ class OpenCine(OpenStudy):
 
     def _note_touched(self, is_certain: bool) -> None:
         self._edits.note_touched(self.phase, is_certain)
+        self.changes[self.phase] += 1
         self._volumes.pop(self.phase, None)
 
     def _follow_segmentation(self) -> None:

@@ -22,6 +22,9 @@ from PratoLabelLib.scene.volumes import hide_token_map, show_token_map, to_file_
 from PratoLabelLib.scene.watched_segments import WatchedSegments
 from PratoLabelLib.server.responses import Prediction
 from PratoLabelLib.studies.study_files import Submission
+from PratoLabelLib.translation import translator
+
+_ = translator(__file__)
 
 
 class OpenStudy(WatchedSegments, StudyRecord):
@@ -140,7 +143,7 @@ class OpenStudy(WatchedSegments, StudyRecord):
         """
         mask = self.mask()
         if not mask.any():
-            raise MaskError("The segments are empty: draw at least one structure before you submit.")
+            raise MaskError(_("The segments are empty: draw at least one structure before you submit."))
         write_mask(path, mask, self.volume_node)
         return Submission({0: Drawing(mask, self._read_parts(mask))}, {}, lambda: None)
 

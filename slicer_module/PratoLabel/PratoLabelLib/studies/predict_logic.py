@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,13 @@ from PratoLabelLib.studies.cine_study import CineStudy
 from PratoLabelLib.studies.open_study import OpenStudy
 from PratoLabelLib.studies.study_files import RequestFolder
 from PratoLabelLib.studies.study_logic import StudyLogic
+from PratoLabelLib.translation import translator
+
+_ = translator(__file__)
+
+
+#: How long masks of a cine are put into the segments before Slicer's event loop has its turn.
+TURN_S = 0.04
 
 
 @dataclass(frozen=True)
@@ -95,12 +103,12 @@ class PredictLogic(StudyLogic):
             return
         study: CineStudy = prompt.study
 
-        def on_prediction(reply: dict[str, Any], frames: Frames) -> None:
-            left = study.apply_all(reply, frames, prompt.boxes, model, self.locked_structures, self.versions.drawn_phases())
+        def apply(reply: dict[str, Any], frames: Frames) -> Generator[int, None, None]:
+            left = yield from study.apply_all(reply, frames, prompt.boxes, model, self.locked_structures, self.versions.drawn_phases())
             self.predicted.emit(study.reply)
             self.phases_kept.emit(left)
 
-        self._infer_phases(study, model, {"prune": prune, "phases": "all", **prompt.roi}, on_prediction, self._temporary.new())
+        self._infer_phases(study, model, {"prune": prune, "phases": "all", **prompt.roi}, apply, self._temporary.new())
 
     def propagate(self, model: str, prune: str, rois: Sequence[slicer.vtkMRMLMarkupsROINode]) -> None:
         """Let the phases of the open cine follow those that are corrected, here or on the server; these stay as they are."""
@@ -115,24 +123,28 @@ class PredictLogic(StudyLogic):
             self.failed.emit(str(error))
             return
 
-        def on_prediction(reply: dict[str, Any], frames: Frames) -> None:
-            followed = study.apply_propagated(reply, frames, keys, model, self.locked_structures, self.versions.drawn_phases())
+        def apply(reply: dict[str, Any], frames: Frames) -> Generator[int, None, None]:
+            followed = yield from study.apply_propagated(reply, frames, keys, model, self.locked_structures, self.versions.drawn_phases())
             self.predicted.emit(study.reply)
             self.phases_followed.emit(followed, reply["keys"])
 
         params = {"prune": prune, "propagate": keys or True, **prompt.roi}
-        self._infer_phases(study, model, params, on_prediction, folder, finish_label)
+        self._infer_phases(study, model, params, apply, folder, finish_label)
 
     def _infer_phases(
         self,
         study: CineStudy,
         model: str,
         params: dict[str, Any],
-        on_prediction: Callable[[dict[str, Any], Frames], None],
+        apply: Callable[[dict[str, Any], Frames], Generator[int, None, None]],
         folder: RequestFolder,
         finish_label: Callable[[], None] | None = None,
     ) -> None:
-        """Request masks of all phases; ``finish_label`` is what is left to write of a file in ``folder``, which is sent along."""
+        """Request masks of all phases, and ``apply`` them, in steps that each yield how many phases are done.
+
+        Args:
+            finish_label: what is left to write of a file in ``folder``, which is sent along.
+        """
         progress = Progress()
 
         def infer(client: Client) -> tuple[dict[str, Any], Frames]:
@@ -143,17 +155,33 @@ class PredictLogic(StudyLogic):
             path.write_bytes(prediction.mask)
             frames = split_frames(path)
             if frames is None:
-                raise MaskError(f"The server has segmented only one phase of {study.study}: {REOPEN}.")
+                raise MaskError(_("The server has segmented only one phase of {study}: {way}.").format(study=study.study, way=REOPEN))
             return prediction.reply, frames
 
         def on_result(result: tuple[dict[str, Any], Frames]) -> None:
-            self._forget_progress()
             reply, frames = result
+            self._forget_progress()
             study.require_same_image(reply)
-            on_prediction(reply, frames)
+            self._take_turns(apply(reply, frames), Progress(0, study.cine.count))
 
         self.progress = progress
         self._dispatcher.dispatch(infer, on_result, "predict", self._forget_progress)
+
+    def _take_turns(self, steps: Generator[int, None, None], progress: Progress) -> None:
+        """Go on with ``steps`` for a moment, and then in the next ticks: Slicer's views and the button *Cancel* are not held up.
+
+        Each turn is in the lane of what it belongs to: whatever ends that, ends the turns, and who waits for it waits for them, too.
+        """
+        self._forget_progress()  # also where a step fails
+        end = time.monotonic() + TURN_S
+        for done in steps:
+            progress.done = done
+            if time.monotonic() > end:
+                self.progress = progress
+                self._dispatcher.dispatch(
+                    lambda client: None, lambda _: self._take_turns(steps, progress), "predict", self._forget_progress
+                )
+                return
 
     def _drop_prediction(self) -> None:
         """Its answer would be written into the nodes that are left, those of other phases perhaps."""
@@ -167,7 +195,7 @@ class PredictLogic(StudyLogic):
         """What the open study is segmented with; None, and ``failed`` says why, where it cannot be."""
         study = self.current_study
         if study is None:
-            self.failed.emit("No study is open: open one, or send the volume that is open.")
+            self.failed.emit(_("No study is open: open one, or send the volume that is open."))
             return None
         try:
             study.require_server(self.address)
@@ -184,7 +212,7 @@ class PredictLogic(StudyLogic):
         """Make the ROI the box that the server used."""
         study = self.current_study
         if study is None or study.reply is None:
-            self.failed.emit("There is no box to draw yet: run a prediction first.")
+            self.failed.emit(_("There is no box to draw yet: run a prediction first."))
             return
         ijk_box_to_roi(to_file_order(study.reply["box"], study.volume_node), study.volume_node, roi_node)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import tempfile
 import weakref
@@ -15,6 +16,23 @@ from PratoLabelLib.scene.drawing import Drawing
 from PratoLabelLib.scene.segmentation import REOPEN_STUDY
 from PratoLabelLib.server.client import Client
 from PratoLabelLib.server.connection import ServerError
+from PratoLabelLib.translation import translator
+
+_ = translator(__file__)
+
+
+#: What the server takes in a study's name, which becomes part of a file's name, and how many bytes of it.
+_NOT_IN_NAMES = re.compile(r"^\W+|[^\w .+-]+\s*")
+_LONGEST_NAME = 150
+
+
+def study_name(name: str) -> str:
+    """What the study of an image called ``name`` is called: as that, but for what no study's name may hold.
+
+    3D Slicer calls what it has loaded from DICOM "5: cine SAX".
+    """
+    allowed = _NOT_IN_NAMES.sub(lambda found: "_" if found.start() else "", name)
+    return allowed.encode()[:_LONGEST_NAME].decode(errors="ignore") or "image"
 
 
 class TemporaryFolder:
@@ -100,8 +118,13 @@ def send_label(
         ServerError: it is refused, or the image there is another one, of the same name and grid.
     """
     if checksum is not None and not client.is_same_image(study, checksum):
-        way = REOPEN_STUDY.format(study)
-        raise ServerError(f"The server's image of {study} is not the one that this label was drawn on, so nothing was sent: {way}", 409)
+        way = REOPEN_STUDY.format(study=study)
+        raise ServerError(
+            _("The server's image of {study} is not the one that this label was drawn on, so nothing was sent: {way}").format(
+                study=study, way=way
+            ),
+            409,
+        )
     server, version = base or ("", 0)
     base_version = {"base_version": version} if server == client.address else {}
     try:

@@ -23,6 +23,9 @@ from PratoLabelLib.studies.drafts import DraftFolder
 from PratoLabelLib.studies.label_versions import VersionList
 from PratoLabelLib.studies.open_study import OpenStudy
 from PratoLabelLib.studies.study_files import StudyFiles, TemporaryFolder, download_next_study, download_study
+from PratoLabelLib.translation import translator
+
+_ = translator(__file__)
 
 
 class StudyLogic(ServerLogic):
@@ -123,11 +126,13 @@ class StudyLogic(ServerLogic):
     def send_volume(self, volume_node: slicer.vtkMRMLScalarVolumeNode | None, study_id: str) -> None:
         """Add the volume of the scene to the server's studies as ``study_id``, and open it there; of a sequence, a copy of what is sent."""
         if volume_node is None or volume_node.GetImageData() is None:
-            self.failed.emit("There is no volume to send: open an image first.")
+            self.failed.emit(_("There is no volume to send: open an image first."))
             return
         folder = self._temporary.new()
         if not write_volume(volume_node, folder.path / "sent.nii.gz"):
-            self.failed.emit(f"{volume_node.GetName()} cannot be written to {folder.path}: free some disk space.")
+            self.failed.emit(
+                _("{name} cannot be written to {path}: free some disk space.").format(name=volume_node.GetName(), path=folder.path)
+            )
             return
 
         def on_uploaded(study: str) -> None:
@@ -147,7 +152,7 @@ class StudyLogic(ServerLogic):
             return
         node = find_node("vtkMRMLScalarVolumeNode", files.study, self.address) or load_volume(files.image, files.study)
         if node is None:
-            self.failed.emit(f"The image of {files.study} cannot be read: ask whoever runs the server to look at it.")
+            self.failed.emit(_("The image of {study} cannot be read: ask whoever runs the server to look at it.").format(study=files.study))
             return
         self._show_study(files.study, node, files.label, files.version).note_image(files.checksum)
 
@@ -160,7 +165,7 @@ class StudyLogic(ServerLogic):
             remove_remains(files.study, self.address)
             cine = load_cine(frames, files.study, self.address, times_ms, self.labels, files.label_frames)
         if cine is None:
-            self.failed.emit(f"The image of {files.study} cannot be read: ask whoever runs the server to look at it.")
+            self.failed.emit(_("The image of {study} cannot be read: ask whoever runs the server to look at it.").format(study=files.study))
             return
         if is_new and listed is not None and listed.marked is not None:
             cine.show(listed.marked[0])
@@ -184,7 +189,11 @@ class StudyLogic(ServerLogic):
         if cine.has_phases(count):
             self._show_cine(study, cine, None)
         else:
-            self.failed.emit(f"{study} has {count} phases, and not as many in this scene: remove its nodes here, and open it again.")
+            self.failed.emit(
+                _("{study} has {count} phases, and not as many in this scene: remove its nodes here, and open it again.").format(
+                    study=study, count=count
+                )
+            )
 
     def _show_cine(self, study: str, cine: CineNodes, version: int | None) -> OpenStudy:
         listed = self.find_study(study)
@@ -193,7 +202,9 @@ class StudyLogic(ServerLogic):
         return self._show(lambda: CineStudy(study, self.address, cine, self.labels, base, marked, self._on_phase_shown, *notify))
 
     def _listeners(self, study: str) -> tuple[Callable[..., None], ...]:
-        stays = f"The image of {study} stays on the server's grid: to move it, put it under a transform, and do not harden the transform."
+        stays = _(
+            "The image of {study} stays on the server's grid: to move it, put it under a transform, and do not harden the transform."
+        ).format(study=study)
         return self._on_segments_changed, self.segments_about_to_change.emit, lambda: self.failed.emit(stays)
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
@@ -231,7 +242,7 @@ class StudyLogic(ServerLogic):
 
     def _replace_segments(self, show: Callable[[], None]) -> None:
         if self.current_study is None:
-            raise MaskError("The study is not in the scene any more: open it again.")
+            raise MaskError(_("The study is not in the scene any more: open it again."))
         if self.autosave is not None:
             self.autosave.replace(show)
 
