@@ -81,7 +81,7 @@ def test_unfit_lists_are_refused(folder, name, content, word):
         ("boxes.json", "{", "JSON object"),
         ("boxes.json", {"a": 3}, "JSON object"),
         ("boxes.json", {"a": [1, 2, 3, 4, 5, 6], "b": 3}, "JSON object"),
-        ("boxes.json", {"c": [1, 2, 3, 4, 5, 6]}, "c, which is not one of the 2 studies"),
+        ("boxes.json", {"c": [1, 2, 3, 4, 5, 6]}, "c, which is no study here"),
         ("boxes.csv", "id,i0,i1\na,1,2\n", "no column j0"),
         ("boxes.csv", "id,i0,i1,j0,j1,k0,k1\na,1,2,3,4,5,six\n", "non-numeric bound"),
     ],

@@ -54,7 +54,7 @@ def read_jobs(studies: Path, boxes: Path | None) -> list[Job]:
     rois = _boxes(boxes) if boxes else {}
     stray = sorted(set(rois) - set(images))
     if stray:
-        raise ArchiveError(f"{boxes} has a box for {stray[0]}, which is not one of the {len(images)} studies: name studies by their ids.")
+        raise ArchiveError(f"{boxes} has a box for {stray[0]}, which is no study here: name studies by their ids.")
     return [Job(study, str(images[study]), rois.get(study)) for study in sorted(images)]
 
 

@@ -153,8 +153,8 @@ class ModelStore:
             if text and stated_version(text) in (version, None):
                 if text != _read_text(self._kept_card(version)):
                     write_bytes(self._kept_card(version), text.encode())
-            elif (text := self._card_of(data, records)) is not None:
-                write_bytes(self._card, text.encode())
+            elif (written := self._card_of(data, records)) is not None:
+                write_bytes(self._card, written.encode())
 
     def _card_of(self, data: bytes, records: list[ModelRecord]) -> str | None:
         """The card of the model ``data``, which ``records`` tell of: as it is kept, else written anew; None where it is no model."""
