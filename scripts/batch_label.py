@@ -18,6 +18,7 @@ from prato.archive.labeller import Labeller, error_sentence, run_parameters
 from prato.archive.run import Run
 from prato.archive.studies import ArchiveError, Job, read_jobs
 from prato.data.atomic import write_bytes
+from prato.data.wording import counted
 from prato.models.registry import DEFAULT_MODEL
 from scripts.common.model_files import locator_file, model_file
 from scripts.common.provenance import command, commit
@@ -63,13 +64,13 @@ def main(
         typer.echo(error_sentence(error), err=True)
         raise typer.Exit(2) from None
     if to_do.foreign:
-        typer.echo(
-            f"{len(to_do.foreign)} masks were written by somebody else and are left as they are: {shorten_list(to_do.foreign)}.", err=True
-        )
+        many = "masks were written by somebody else and are left as they are"
+        others = counted(len(to_do.foreign), "mask was written by somebody else and is left as it is", many)
+        typer.echo(f"{others}: {shorten_list(to_do.foreign)}.", err=True)
     if to_do.unread:
-        typer.echo(
-            f"{len(to_do.unread)} images cannot be read now, and their masks are left as they are: {shorten_list(to_do.unread)}.", err=True
-        )
+        many = "images cannot be read now, and their masks are left as they are"
+        unread = counted(len(to_do.unread), "image cannot be read now, and its mask is left as it is", many)
+        typer.echo(f"{unread}: {shorten_list(to_do.unread)}.", err=True)
     began = time.monotonic()
     done, arrived, stopped = _label(run, labelled(to_do.waiting), len(jobs), len(jobs) - len(to_do.waiting))
     if done:
@@ -120,10 +121,10 @@ def _told(run: Run, jobs: list[Job], stopped: str) -> int:
     """Say how the run ended, and give the exit code for it."""
     states = [run.records.get(job.study, {}).get("status", "waiting") for job in jobs]
     failed = [job.study for job, state in zip(jobs, states) if state == "failed"]
-    typer.echo(f"{states.count('done')} of {len(jobs)} studies have their mask in {run.out}.")
+    typer.echo(f"{states.count('done')} of {counted(len(jobs), 'study has its', 'studies have their')} mask in {run.out}.")
     warned = [job.study for job in jobs if run.records.get(job.study, {}).get("warnings")]
     if warned:
-        typer.echo(f"{len(warned)} have warnings (see records.jsonl): {shorten_list(warned)}.", err=True)
+        typer.echo(f"{counted(len(warned), 'has', 'have')} warnings (see records.jsonl): {shorten_list(warned)}.", err=True)
     if failed:
         typer.echo(f"{len(failed)} failed (see records.jsonl): {shorten_list(failed)}.", err=True)
     if stopped:

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from prato.data.structures import STRUCTURES
 from prato.data.studies.folder import find_labelled_studies
 from prato.data.studies.splits import load_split
+from prato.data.wording import counted
 from prato.evaluation.box_conditions import BoxCondition
 from prato.evaluation.evaluate import evaluate_cases, summary
 from prato.inference.predictor import Predictor
@@ -25,7 +26,6 @@ from scripts.common.provenance import origin
 from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import replace_rows
 from scripts.common.tables import print_table
-from scripts.common.wording import counted
 
 
 @refuses_in_one_sentence
@@ -99,7 +99,7 @@ def _show(about: dict[str, Any], found: dict[str, Any]) -> None:
     for name in STRUCTURES:
         undrawn = found["cases"] - found["structures"].get(name, {"cases": 0})["cases"]
         if undrawn:
-            typer.echo(f"The {name} is missing in {undrawn} of {found['cases']} labels, and not scored there.", err=True)
+            typer.echo(f"The {name} is missing in {undrawn} of {counted(found['cases'], 'label')}, and not scored there.", err=True)
     kept = ", ".join(f"{stage} {share:.2f}" for stage, share in found["kept_fraction"].items()) or "all"
     total = sum(found["latency_ms"].values())
     typer.echo(f"tokens kept: {kept}; {found['gflops']:.1f} of {found['gflops_dense']:.1f} GFLOP; {total:.0f} ms per volume")

@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 from tqdm import tqdm
 
+from prato.data.wording import counted, studies_of
 from prato.exchange.acdc import LABELS, import_acdc
 from prato.exchange.acdc_folder import AcdcError
 from scripts.common.refusals import refuse_target
-from scripts.common.wording import counted, studies_of
 
 
 class FrameChoice(str, Enum):
@@ -49,7 +49,9 @@ def main(
         typer.echo("Patients without a cine have their two labelled frames instead.")
     if summary.kept_labels:
         names = ", ".join(summary.kept_labels)
-        typer.echo(f"{len(summary.kept_labels)} labels in {LABELS} differ from ACDC's own and were left as they are: {names}")
+        many = f"labels in {LABELS} differ from ACDC's own and were left as they are"
+        kept = counted(len(summary.kept_labels), f"label in {LABELS} differs from ACDC's own and was left as it is", many)
+        typer.echo(f"{kept}: {names}")
 
 
 if __name__ == "__main__":

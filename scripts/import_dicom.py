@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from tqdm import tqdm
 
+from prato.data.wording import counted
 from prato.dicom.importer import PHASES, ImportedCine, Report, import_dicom
 from prato.dicom.reading.files import DicomError
 from scripts.common.refusals import refuse_target
@@ -65,7 +66,7 @@ def _show(report: Report) -> None:
 def _line(cine: ImportedCine) -> str:
     step = "at unknown times" if cine.step_ms is None else f"{cine.step_ms:.1f} ms apart"
     state = "" if cine.is_new else ", there already"
-    return f"{cine.study}.nii.gz: {cine.slices} slices, {cine.phases} phases {step}, from {cine.label}{state}"
+    return f"{cine.study}.nii.gz: {counted(cine.slices, 'slice')}, {counted(cine.phases, 'phase')} {step}, from {cine.label}{state}"
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from prato.data.atomic import first_line, write_bytes
 from prato.data.cases import load_training_cases
 from prato.data.labels.names import CONVENTIONS, read_convention, read_segment_names
 from prato.data.studies.folder import ENDINGS, find_files, find_labelled_studies, printed, require_folder
+from prato.data.wording import counted
 from prato.dicom.labels.importing import FoundDicomMasks, find_dicom_masks, import_dicom_mask
 from prato.evaluation.agreement import folder_agreement, label_diff, study_agreement
 from prato.labelling.files import list_labelled_studies
@@ -33,11 +34,11 @@ from scripts.common.provenance import command, commit
 from scripts.common.tables import print_table
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
-#: Of what the values of the labels mean, by ``CheckedLabel.source``.
+#: Of what the values of the labels mean, by ``CheckedLabel.source``: how a sentence about one begins, and about several, and how it ends.
 _SOURCES = {
-    "names": "labels have names for their values, or were stored by a server of this app.",
-    "anatomy": "labels have no names, but the positions of their structures show that they use the standard values.",
-    "guess": "labels do not show their numbering, and are assumed to be numbered like the others.",
+    "names": ("label has names for its values, or was", "labels have names for their values, or were", "stored by a server of this app."),
+    "anatomy": ("label has", "labels have", "no names, but the positions of structures show that the values are the standard ones."),
+    "guess": ("label does not show its numbering, and is", "labels do not show theirs, and are", "assumed to be numbered like the others."),
 }
 Studies = Annotated[Path, typer.Argument(metavar="STUDIES", help="The studies folder.")]
 Name = Annotated[str, typer.Argument(metavar="STUDY", help="A study's name, without .nii.gz.")]
@@ -194,11 +195,13 @@ def import_masks(
     if not stores and not left_out:
         typer.echo(f"{masks} holds no mask: its {dicom.others} DICOM files are images or reports.", err=True)
         raise typer.Exit(2)
-    typer.echo(f"{stored} {'label is' if stored == 1 else 'labels are'} stored{f', {unchanged} were there already' if unchanged else ''}.")
+    before = f", {counted(unchanged, 'was', 'were')} there already" if unchanged else ""
+    typer.echo(f"{counted(stored, 'label is', 'labels are')} stored{before}.")
     _tell(dicom, named)
     for path, count in sorted(proposed.items()):
         if count:
-            typer.echo(f"{count} phases of {named(path)} still equal the model's proposal and stay proposals: training ignores them.")
+            still = counted(count, f"phase of {named(path)} still equals", f"phases of {named(path)} still equal")
+            typer.echo(f"{still} the model's proposal and will not be trained on.")
     for path, reason in sorted(left_out):
         typer.echo(f"{named(path)} is left out: {reason}", err=True)
     if left_out:
@@ -215,11 +218,12 @@ def check(studies: Studies) -> None:
         trusted, untrusted = find_trusted_phases(files)
         loaded, left_out = load_training_cases(tqdm(trusted, unit="label", mininterval=1.0), PIXEL)
         left_out |= untrusted
-    typer.echo(f"Training would use {len(loaded)} labels, of {len({file.image for file, _ in loaded})} studies.")
+    studied = counted(len({file.image for file, _ in loaded}), "study", "studies")
+    typer.echo(f"Training would use {counted(len(loaded), 'label')}, of {studied}.")
     sources: Counter[str] = Counter(case.source for _, case in loaded)
-    for source, words in _SOURCES.items():
+    for source, (one, many, rest) in _SOURCES.items():
         if sources[source]:
-            typer.echo(f"{sources[source]} {words}")
+            typer.echo(f"{counted(sources[source], one, many)} {rest}")
     for study, reason in left_out.items():
         typer.echo(f"{study} is left out: {reason}", err=True)
     if left_out:
@@ -228,10 +232,11 @@ def check(studies: Studies) -> None:
 
 def _tell(dicom: FoundDicomMasks, named: Callable[[Path], str]) -> None:
     if dicom.others:
-        typer.echo(f"{dicom.others} DICOM file{'s hold' if dicom.others > 1 else ' holds'} no label, as images and reports do not.")
+        typer.echo(f"{counted(dicom.others, 'DICOM file holds', 'DICOM files hold')} no label, as images and reports do not.")
     automatic = sum(mask.is_automatic for mask in dicom.masks)
     if automatic:
-        typer.echo(f"{automatic} of the DICOM labels were made by a program, as they say (AUTOMATIC): they count as drawn, so check them.")
+        made = counted(automatic, "of the DICOM labels was", "of the DICOM labels were")
+        typer.echo(f"{made} made by a program, as stated there (AUTOMATIC); such labels count as drawn, so check them.")
     for path, by in sorted(dicom.replaced.items()):
         typer.echo(f"{named(path)} is not imported: {named(by)} takes its place, as that one says.")
 

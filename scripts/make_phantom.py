@@ -9,9 +9,9 @@ import typer
 from tqdm import tqdm
 
 from prato.data.nifti_head import MAX_PHASES
+from prato.data.wording import studies_of
 from prato.phantom.beat import MIN_PHASES, make_beats
 from prato.phantom.frames import make_phantoms
-from scripts.common.wording import studies_of
 
 #: As many as a scanner's protocol usually asks for.
 _PHASES = 30

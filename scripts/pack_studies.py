@@ -17,6 +17,7 @@ from prato.data.nifti import VolumeError, read_volume, write_volume
 from prato.data.studies.folder import StudyFile, find_files, find_labelled_studies, load_manifest, save_manifest
 from prato.data.studies.label_records import HISTORY
 from prato.data.view import network_view
+from prato.data.wording import counted
 from prato.function.hearts import LABELS
 from prato.labelling.trusted import find_trusted_phases
 from prato.models.registry import PIXEL
@@ -71,7 +72,7 @@ def main(
         if not _is_labelled_here(out, study):
             _copies(out, study)[1].unlink(missing_ok=True)
     there = sum((out / LABELS / f"{file.study}.nii.gz").exists() for file in files)
-    typer.echo(f"{there} of {len(files)} studies are in {out}, {new} of them new.")
+    typer.echo(f"{there} of {counted(len(files), 'study is', 'studies are')} in {out}, {new} of them new.")
     if left_out:
         raise typer.Exit(1)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,8 @@ import typer
 from prato.data.atomic import write_bytes
 from prato.data.structures import COLOURS, STRUCTURES
 from prato.evaluation.evaluate import summary
-from prato.models.checkpoint import load_model
+from prato.models.card import Origin, model_card
+from prato.models.checkpoint import read_spec, version_of
 from prato.models.registry import DEFAULT_MODEL
 from scripts.bench import overview_page, report_speed
 from scripts.bench.cost_estimate import cost_table
@@ -37,6 +36,8 @@ _TITLES = {
     "prato_swin_unetr": "PrATo Swin UNETR",
     "prato_unetr": "PrATo UNETR",
 }
+_DATA = "ACDC (Bernard et al., IEEE TMI 2018), short-axis cine, ED and ES of the 100 public training patients"
+_LICENCE = "research, non-commercial, as ACDC's data (CC BY-NC-SA 4.0); the code is Apache-2.0"
 _MODELS_PAGE = """# All models, boxes and ways of pruning
 
 Written by `make report` from [evaluation.csv](evaluation.csv). [README](../../README.md#results) explains boxes and pruning.
@@ -114,40 +115,14 @@ def _cells(result: dict[str, Any]) -> list[str]:
 
 
 def _card(name: str, path: Path, results: list[dict[str, Any]]) -> str:
-    _, spec, version = load_model(path)
-    made = spec.training
-    own = [r for r in results if r["model"] == name and r["model_version"] == version]
-    lines = [
-        f"# {_TITLES[name]}\n",
-        f"- File: `{path.name}`, version `{version}`, {path.stat().st_size / 2**20:.1f} MB (half precision, safetensors)",
-        "- Data: ACDC (Bernard et al., IEEE TMI 2018), short-axis cine, ED and ES of the 100 public training patients",
-        "- Licence of the weights: research, non-commercial, as ACDC's data (CC BY-NC-SA 4.0); the code is Apache-2.0",
-        f"- Split: by patient, {made.get('patients')}, listed in `docs/results/acdc_split.json`; the official test patients were not used",
-        f"- Seed {made.get('seed')}; {made.get('steps')} steps, {made.get('training_minutes', 'a few')} min on {made.get('device', 'cpu')}",
-        f"- Command: `{made.get('command')}` at commit `{made.get('commit')}`",
-        f"- Network: `{spec.network}` {json.dumps(spec.arguments)}, windows of {spec.window} pixels of {spec.pixel} mm",
-        f"- Pruning plan: {json.dumps(spec.plan) if spec.plan else 'none'}",
-        "- Not for clinical use: trained on one centre's scanners, one sequence, adults.\n",
-    ]
-    text = "\n".join(lines)
-    text += "".join(_starts(made))
-    if own:
-        head = ["box", "pruning", *(f"{s} DSC" for s in STRUCTURES), "mean DSC", "mean HD95 (mm)", "tokens kept", "GFLOP"]
-        text += "\n## Validation patients\n\n" + grid(head, [_cells(result) for result in own])
-    if made.get("validation"):
-        text += f"\n## Validation patients\n\n{made['validation']}\n"
-    return text
-
-
-def _starts(made: dict[str, Any]) -> Iterator[str]:
-    """A paragraph for each model that a training went on from, the last one first."""
-    if made.get("note"):
-        yield f"\n{made['note']}\n"
-    if start := made.get("start"):
-        kind = "dense" if start.get("dense") else "pruned"
-        took = f"{start.get('steps')} steps, {start.get('training_minutes')} min on {start.get('device')}, {kind}"
-        yield f"\nIts start, version `{made['started_from']}`: {took}; `{start.get('command')}` at commit `{start.get('commit')}`.\n"
-        yield from _starts(start)
+    spec, data = read_spec(path), path.read_bytes()
+    own = [r for r in results if r["model"] == name and r["model_version"] == version_of(data)]
+    origin = Origin(_TITLES[name], _DATA, _LICENCE, "trained on one centre's scanners, one sequence, adults.")
+    listed = "listed in `docs/results/acdc_split.json`; the official test patients were not used"
+    split = f"Split: by patient, {spec.training.get('patients')}, {listed}"
+    head = ["box", "pruning", *(f"{s} DSC" for s in STRUCTURES), "mean DSC", "mean HD95 (mm)", "tokens kept", "GFLOP"]
+    measured = "\n## Validation patients\n\n" + grid(head, [_cells(result) for result in own]) if own else ""
+    return model_card(path.name, data, spec, origin, (split,), measured)
 
 
 def _plot(curves: dict[str, list[dict[str, Any]]]) -> None:

@@ -214,7 +214,7 @@ def _split(studies: Path, written: Path, given: Path | None, seed: int) -> Split
     groups = {s.patient: s.group for s in manifest.studies.values()} if manifest else {}
     patients = {f.patient for f in find_trusted_phases(find_labelled_studies(studies))[0]}
     if len(patients) < 2:
-        raise ValueError(f"{studies} has labels of {len(patients)} patients, in its folder labels/final, and training needs two or more.")
+        raise ValueError(f"{studies} has labels of {len(patients) or 'no'} patient, in its folder labels/final: training needs two.")
     return split_patients(patients, 0.2, seed, groups)
 
 

@@ -10,10 +10,10 @@ from typing import TypeVar
 import typer
 from tqdm import tqdm
 
+from prato.data.wording import counted, studies_of
 from prato.exchange.cases import FolderError
 from prato.exchange.importing import Summary
 from scripts.common.refusals import refuse_target
-from scripts.common.wording import counted, studies_of
 
 T = TypeVar("T")
 
@@ -50,7 +50,9 @@ def show_import(summary: Summary, target: Path) -> None:
         typer.echo(f"Warning: {warning}", err=True)
     if summary.kept_labels:
         names = ", ".join(summary.kept_labels)
-        typer.echo(f"{len(summary.kept_labels)} labels in {target} differ from those imported and were left as they are: {names}", err=True)
+        many = f"labels in {target} differ from those imported and were left as they are"
+        kept = counted(len(summary.kept_labels), f"label in {target} differs from that imported and was left as it is", many)
+        typer.echo(f"{kept}: {names}", err=True)
 
 
 def show_export(written: Sequence[str], left_out: Mapping[str, str], target: Path) -> None:

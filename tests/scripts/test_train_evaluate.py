@@ -152,7 +152,7 @@ def test_training_refuses_in_one_sentence(studies, swin_model, tmp_path, argumen
 
 def test_training_refuses_a_folder_without_labels(tmp_path):
     done = run_script(train.main, "--studies", tmp_path, "--out", tmp_path / "run", "--epochs", "1")
-    assert done.exit_code == 2 and "labels of 0 patients, in its folder labels/final" in done.output
+    assert done.exit_code == 2 and "labels of no patient, in its folder labels/final" in done.output
     assert not (tmp_path / "run").exists()
 
 

@@ -177,3 +177,47 @@ def test_marks_go_with_the_phases_that_an_image_has_no_longer(tmp_path: Path, mo
     store.update_image_info("a", {"marked": {"ed": None, "es": None}})  # somebody took a mark back: the manifest's is not wanted
     store.refresh()
     assert store.get_image_info("a")["marked"] == {"ed": None, "es": None}
+
+
+def test_a_label_that_was_mirrored_is_kept_and_its_labeller_is_told_where_a_proposal_shows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, sent = tmp_path / "a.nii.gz", tmp_path / "sent" / "label.nii.gz"
+    sent.parent.mkdir()
+    write_study(image)
+    store = served(tmp_path, monkeypatch)
+
+    def submit(mask: np.ndarray, tag: str = "final") -> tuple[str, ...]:
+        write_volume(sent, mask, read_volume(image).affine)
+        saved = store.submit_label("a", str(sent), tag, {"annotator": "Bo"})
+        if saved is None:
+            return ()
+        assert np.array_equal(store.versions("a", tag).read_mask(saved.version.version).array, mask)
+        return saved.version.warnings
+
+    assert submit(heart()[::-1]) == ()  # there is nothing to compare it with
+    submit(heart(), "original")
+    assert submit(heart()) == ()
+    (told,) = submit(heart()[::-1])
+    assert told.startswith("It agrees with the model's proposal if it is mirrored along i (DSC 1.00), and far less as it is (0.")
+    assert warnings(store) == [told]
+    write_study(image, seed=9)
+    store.refresh()
+    assert submit(heart()[::-1]) == ()  # the proposal is of another image
+
+
+def test_of_a_cine_the_phases_that_a_labeller_drew_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image, sent = tmp_path / "a.nii.gz", tmp_path / "sent" / "label.nii.gz"
+    sent.parent.mkdir()
+    write_study(image)
+    still = read_volume(image)
+    write_cine(image, np.stack([still.array] * 3, 3), still.affine)
+    store = served(tmp_path, monkeypatch)
+    proposed = np.stack([heart()] * 3, 3)
+    mirrored = proposed.copy()
+    mirrored[..., 1] = heart()[::-1]
+    write_cine(sent, proposed, still.affine)
+    store.submit_label("a", str(sent), "original", {})
+    write_cine(sent, mirrored, still.affine)
+    saved = store.submit_label("a", str(sent), "final", {"annotator": "Bo", "phases": {"0": "proposed", "1": "corrected"}})
+    assert saved is not None and len(saved.version.warnings) == 1 and "mirrored along i" in saved.version.warnings[0]

@@ -61,6 +61,11 @@ def test_boxes_go_to_their_studies(folder):
         ("list.csv", "image,id\n,a\n", "line 2"),
         ("list.csv", "id,image\n../a,a.nii\n", "cannot be a study's id"),
         ("nowhere.txt", None, "cannot be read"),
+        ("letter.txt", "Dear all,\nplease label these.\n", "is no list of studies, as Dear all, is no image: name a .nii.gz or .nii file"),
+        ("ids.txt", "a.nii\npatient001\n", "as patient001 is no image"),
+        ("boxes.json", {"b": [1, 2, 3, 4, 5, 6]}, "is no list of studies"),
+        ("zeros.txt", "\0" * 348, "is no list of studies"),
+        ("list.csv", "image\npatient001\n", "as patient001 is no image"),
     ],
 )
 def test_unfit_lists_are_refused(folder, name, content, word):
@@ -76,7 +81,7 @@ def test_unfit_lists_are_refused(folder, name, content, word):
         ("boxes.json", "{", "JSON object"),
         ("boxes.json", {"a": 3}, "JSON object"),
         ("boxes.json", {"a": [1, 2, 3, 4, 5, 6], "b": 3}, "JSON object"),
-        ("boxes.json", {"c": [1, 2, 3, 4, 5, 6]}, "c, which is not one of the 2 studies"),
+        ("boxes.json", {"c": [1, 2, 3, 4, 5, 6]}, "c, which is no study here"),
         ("boxes.csv", "id,i0,i1\na,1,2\n", "no column j0"),
         ("boxes.csv", "id,i0,i1,j0,j1,k0,k1\na,1,2,3,4,5,six\n", "non-numeric bound"),
     ],

@@ -128,7 +128,7 @@ def test_a_label_that_was_corrected_since_stays(dataset: Path, tmp_path: Path) -
     versions = LabelVersions(tmp_path / "studies", "a_ED")
     versions.save(read_volume(tmp_path / "studies" / "a_ED.nii.gz").with_array(heart(shift=2)), {"annotator": "Bob"})
     done = run(import_nnunet.main, dataset, tmp_path / "studies")
-    assert done.exit_code == 0 and "1 labels in" in done.stderr and "left as they are: a_ED" in done.stderr
+    assert done.exit_code == 0 and "1 label in" in done.stderr and "was left as it is: a_ED" in done.stderr
     assert len(versions.all()) == 2
 
 

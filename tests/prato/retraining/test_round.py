@@ -15,6 +15,7 @@ from prato.data.nifti import read_volume, write_volume
 from prato.data.structures import STRUCTURES
 from prato.data.studies.folder import StudyFile
 from prato.labelling.versions import LabelVersions
+from prato.models.card import stated_version
 from prato.retraining.model_store import StoreError
 from prato.retraining.round import TrainingOrder, recover_round, round_folder, train_round
 from prato.retraining.training_data import TooFewPatientsError
@@ -79,6 +80,9 @@ def test_stopped_and_taken_up_again_it_ends_as_if_it_had_not_been(tmp_path: Path
     assert result["model_version_after"] == whole["model_version_after"] != whole["model_version_before"]
     assert STEPS in steps and 1 not in steps  # it did not begin anew
     assert sorted(os.listdir(state.parent)) == [".lock", "stats.json"]
+    card = broken.model.with_suffix(".md").read_text()
+    assert stated_version(card) == result["model_version_after"] and "POST /train/m {" in card and f"Seed 1; {STEPS} steps on cpu" in card
+    assert f"| mean | {result['dice_before']:.3f} | {result['dice_after']:.3f} |" in card
 
 
 @pytest.mark.parametrize("make_model", [blank_model, stack_model])

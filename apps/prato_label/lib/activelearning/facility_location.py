@@ -19,6 +19,7 @@ from lib.infers.image_cache import images
 from prato.acquisition.facility_location import NoSummaryError, StudySummary, facility_location, summarise
 from prato.acquisition.scores import ImagePredictor
 from prato.data.file_identity import file_stamp
+from prato.data.wording import counted
 
 
 @register_strategy("coverage")
@@ -58,7 +59,8 @@ class FacilityLocation(AcquisitionStrategy[StudySummary | str]):
             scores |= {study: float(gain) for study, gain in zip(summaries, gains) if study in open_ones}
         best = min(scores, key=lambda study: (-scores[study], study))
         unread, times = found[best], scores[best] / max(1.0 - scores[best], 1e-9)
-        worth = f"Over {len(summaries)} studies, its label would remove {times:.2f} times the uncertainty that there is to correct in it."
+        over = counted(len(summaries), "study", "studies")
+        worth = f"Over {over}, its label would remove {times:.2f} times the uncertainty that there is to correct in it."
         return {
             "id": best,
             **name_phase(candidates[best]),

@@ -22,6 +22,7 @@ from lib.server import (
 )
 from lib.server.checks import report_unread
 from lib.server.shutdown import notice_signals
+from prato_server.log_lines import shorten_packed
 from prato_server.middleware import AddressMiddleware, RequestIdMiddleware
 
 _ROUTERS = (
@@ -47,5 +48,6 @@ def install() -> None:
     if not any(guard.cls is RequestIdMiddleware for guard in app.user_middleware):  # the stock command, without serve.py's guards
         app.user_middleware[:0] = [Middleware(RequestIdMiddleware), Middleware(AddressMiddleware)]
     notice_signals()
+    shorten_packed()
     # this runs inside the server's start-up event, with the stack already built: the first request rebuilds it, with all of this
     app.middleware_stack = None

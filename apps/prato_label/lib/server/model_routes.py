@@ -22,7 +22,8 @@ from lib.server.checks import ADMIN, ANNOTATOR, USER
 from lib.server.downloads import Download, name_errors
 from prato.inference.predictor import load_segmenter
 from prato.models.checkpoint import CheckpointError
-from prato.retraining.model_store import ModelRecord, ModelStore, ReplacedError, StoreError, UnknownVersionError, current_version
+from prato.retraining.model_records import ModelRecord, current_version
+from prato.retraining.model_store import ModelStore, ReplacedError, StoreError, UnknownVersionError
 
 router = APIRouter(prefix="/model")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prato.data.studies.folder import find_files, is_study_id, split_name
+from prato.data.studies.folder import find_files, is_study_id, printed, split_name
 
 logger = logging.getLogger(__name__)
 _BOUNDS = ("i0", "i1", "j0", "j1", "k0", "k1")
@@ -54,7 +54,7 @@ def read_jobs(studies: Path, boxes: Path | None) -> list[Job]:
     rois = _boxes(boxes) if boxes else {}
     stray = sorted(set(rois) - set(images))
     if stray:
-        raise ArchiveError(f"{boxes} has a box for {stray[0]}, which is not one of the {len(images)} studies: name studies by their ids.")
+        raise ArchiveError(f"{boxes} has a box for {stray[0]}, which is no study here: name studies by their ids.")
     return [Job(study, str(images[study]), rois.get(study)) for study in sorted(images)]
 
 
@@ -69,13 +69,19 @@ def _in_list(path: Path) -> Iterator[tuple[str, Path]]:
     text = _text(path, "a folder of studies, or a list of images")
     if path.suffix == ".csv":
         for row in _rows(path, text, ("image",)):
-            image = path.parent / row["image"]
-            yield row.get("id") or _id_of(image), image
+            study, image = _listed_image(path, row["image"])
+            yield row.get("id") or study, image
     else:
-        for line in text.splitlines():
-            if line.strip():
-                image = path.parent / line.strip()
-                yield _id_of(image), image
+        yield from (_listed_image(path, line.strip()) for line in text.splitlines() if line.strip())
+
+
+def _listed_image(path: Path, name: str) -> tuple[str, Path]:
+    """The id and the path of the image that the list at ``path`` calls ``name``."""
+    image = path.parent / name
+    parts = split_name(image.name)
+    if parts is None:
+        raise ArchiveError(f"{path} is no list of studies, as {printed(name):.60} is no image: name a .nii.gz or .nii file on each line.")
+    return parts[0], image
 
 
 def _boxes(path: Path) -> Mapping[str, list[Any] | dict[str, Any]]:
@@ -95,10 +101,6 @@ def _boxes(path: Path) -> Mapping[str, list[Any] | dict[str, Any]]:
     if not isinstance(found, dict) or not all(isinstance(roi, (list, dict)) for roi in found.values()):
         raise ArchiveError(f"{path} is not a file of boxes: it must be a JSON object, study id -> [i0,i1,j0,j1,k0,k1], or a .csv.")
     return found
-
-
-def _id_of(image: Path) -> str:
-    return (split_name(image.name) or (image.name, ""))[0]
 
 
 def _text(path: Path, wanted: str) -> str:

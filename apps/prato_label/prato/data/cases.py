@@ -39,6 +39,8 @@ class TrainingCase:
         slices: first and one past the last slice that holds a structure.
         pixel: mm per pixel along X' and Y' (the requested resolution, up to rounding to whole pixels).
         source: of what the label's values mean, as ``CheckedLabel`` has it.
+        lack: what the label as it is stored was left without, a sentence, "" for nothing. A label is judged so wherever it is, whatever
+            pixels a network looks at.
     """
 
     patient: str
@@ -48,6 +50,7 @@ class TrainingCase:
     slices: tuple[int, int]
     pixel: tuple[float, float]
     source: Literal["names", "anatomy", "guess"] = "names"
+    lack: str = ""
 
 
 def read_label(path: str | os.PathLike[str], image: Volume) -> np.ndarray:
@@ -146,6 +149,7 @@ def load_training_case(files: StudyFile, pixel: float, reader: StudyReader | Non
         slices=(int(filled[0]), int(filled[-1]) + 1),
         pixel=(volume.array.shape[0] * volume.spacing[0] / size[0], volume.array.shape[1] * volume.spacing[1] / size[1]),
         source=checked.source,
+        lack=describe_lack(label, axis=2),
     )
 
 
@@ -179,8 +183,8 @@ def read_training_cases(files: Iterable[StudyFile], pixel: float, on_study: Call
         else:
             if case is None:
                 left_out[file.name] = f"The label for {file.name} is empty."
-            elif lack := describe_lack(case.label.numpy(), axis=0):
-                left_out[file.name] = f"The label for {file.name} cannot be learned from: {lack}"
+            elif case.lack:
+                left_out[file.name] = f"The label for {file.name} cannot be learned from: {case.lack}"
             else:
                 loaded.append((file, case))
         on_study()

@@ -21,6 +21,7 @@ from prato.data.image_files import writable
 from prato.data.labels.check import read_label_volume
 from prato.data.nifti import VolumeError
 from prato.data.studies.folder import Study, is_study_id
+from prato.data.wording import counted
 from prato.exchange.cases import Case, FolderError, Reader, name_label
 from prato.exchange.final_labels import FinalLabels
 from prato.exchange.layouts import Convention, Phases, by_subject, find_folders, register_layout
@@ -109,7 +110,7 @@ def _read(source: Path, subject: str, folder: Path, row: Mapping[str, str], conv
     if label_path.is_file():
         stored = read_label_volume(label_path, name)
         if phase_count(stored.array) != len(cine):
-            raise VolumeError(f"{name} has {phase_count(stored.array)} phases and its image {len(cine)}: copy both again.")
+            raise VolumeError(f"{name} has {counted(phase_count(stored.array), 'phase')} and its image {len(cine)}: copy both again.")
         mask = name_label(cine.grid(), stored, name, convention)
     drawn = [] if mask is None else [t for t in range(len(cine)) if mask[..., t].any()]
     if phases == "ed,es" and not {*drawn} <= {ed, es}:

@@ -19,6 +19,7 @@ from matplotlib.ticker import MaxNLocator
 from prato.data.atomic import write_bytes
 from prato.data.structures import COLOURS, STRUCTURES, voxel_ml
 from prato.data.studies.folder import is_study_id
+from prato.data.wording import counted
 from prato.function.curve import VolumeCurve
 from prato.function.hearts import SegmentedHeart
 from prato.prompts.box import Box
@@ -64,7 +65,7 @@ def _about(heart: SegmentedHeart) -> str:
     bsa = f", body surface {function.bsa_m2:.2f} m²" if function.bsa_m2 else ", body surface unknown"
     ed, es = (f"phase {name}" if name.isdecimal() else name for name in (heart.phases[function.ed], heart.phases[function.es]))
     return (
-        f"Patient {heart.patient}{bsa}. {len(heart.phases)} phases with a mask; end-diastole: {ed}, end-systole: {es} "
+        f"Patient {heart.patient}{bsa}. {counted(len(heart.phases), 'phase')} with a mask; end-diastole: {ed}, end-systole: {es} "
         f"({heart.ed_es_source}). Masks: {heart.source}."
     )
 

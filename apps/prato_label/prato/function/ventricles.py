@@ -12,6 +12,7 @@ import numpy as np
 from prato.data.labels.anatomy import is_lv_open
 from prato.data.orientation import ORIENTATION_WARNINGS
 from prato.data.structures import STRUCTURES, voxel_ml
+from prato.data.wording import counted
 from prato.function.curve import VolumeCurve, find_ed_es
 
 #: g/ml, as the literature on cardiac MR takes it.
@@ -146,11 +147,12 @@ def _doubts(masks: np.ndarray, lv: VentricleFunction, rv: VentricleFunction, amo
     doubts = []
     if among is not None and among < count:
         doubts.append(
-            f"{among} of {count} phases are measured: end-diastole and end-systole are the fullest and the emptiest of these, which may "
-            "not be those of the heartbeat."
+            f"{among} of {count} phases {'is' if among == 1 else 'are'} measured: end-diastole and end-systole are the fullest and the "
+            "emptiest of these, which may not be those of the heartbeat."
         )
     elif among is not None and among < _FEW_PHASES:
-        doubts.append(f"Only {among} phases are measured: with fewer than {_FEW_PHASES} the smallest volume may lie between two of them.")
+        few = counted(among, "phase is", "phases are")
+        doubts.append(f"Only {few} measured: with fewer than {_FEW_PHASES} the smallest volume may lie between two of them.")
     larger = max(abs(lv.sv_ml), abs(rv.sv_ml))
     if lv.sv_ml + rv.sv_ml < 0:
         doubts.append("The heart holds more blood at end-systole than at end-diastole: are the two phases swapped?")

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from prato.data.stack import slice_axis
 from prato.data.structures import BACKGROUND
+from prato.data.wording import counted
 from prato.prompts.base import Prompt, PromptError, list_prompts
 from prato.prompts.clicks import CLICK_FIELDS, Stroke, read_clicks
 from prato.prompts.mask_prompt import MaskPrompt, read_mask_prompt
@@ -136,7 +137,7 @@ class InferenceRequest(BaseModel):
             raise RequestError(str(error)) from error
         done = self.drawn.get("done") or 0
         if type(done) is not int or not 0 <= done <= len(strokes):
-            raise RequestError(f"done must be how many of the {len(strokes)} clicks previous already contains, not {done!r:.40}.")
+            raise RequestError(f"done must be how many of {counted(len(strokes), 'click')} previous already contains, not {done!r:.40}.")
         if masks is not None:
             across = slice_axis(shape, spacing)
             for number, stroke in enumerate(strokes):

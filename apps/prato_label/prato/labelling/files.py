@@ -35,7 +35,7 @@ class LabelFiles:
 
     Attributes:
         path: of the current label. uncompressed_path: of the same where it was put into the folder uncompressed.
-        folder: of the history.
+        folder: of the history. studies: that all of them are in.
 
     Raises:
         UnknownVersionError: ``study`` or ``tag`` is not a plain file name.
@@ -45,7 +45,7 @@ class LabelFiles:
         for name in (study, tag):
             if not is_study_id(name):
                 raise UnknownVersionError(f"There are no labels under the name {name!r:.80}: give a study's name as the server lists it.")
-        self._studies = Path(studies)
+        self.studies = Path(studies)
         self.path = Path(studies) / "labels" / tag / f"{study}{SUFFIX}"
         self.uncompressed_path = self.path.with_name(f"{study}.nii")
         self.folder = Path(studies) / HISTORY / tag / study
@@ -110,10 +110,10 @@ class LabelFiles:
         Raises:
             LabelVersionError: naming the link.
         """
-        inside = self._studies.resolve()
+        inside = self.studies.resolve()
         for place in (self.path.parent, self.folder):
             if not place.resolve().is_relative_to(inside):
-                where = place.relative_to(self._studies)
+                where = place.relative_to(self.studies)
                 raise LabelVersionError(
                     f"{where} leads out of the studies folder: replace the link by a folder that holds links to the files."
                 )

@@ -17,10 +17,11 @@ from prato.data.labels.check import check_label, read_label_volume
 from prato.data.labels.names import LABEL_INFO, ContradictedLabelError, LabelError, UnknownNameError
 from prato.data.nifti import Volume, VolumeError
 from prato.data.stack import slice_axis
-from prato.data.studies.folder import ENDINGS, find_files
-from prato.data.studies.label_records import recorded_label_info, recorded_proposal_model
+from prato.data.studies.folder import ENDINGS
+from prato.data.studies.label_records import recorded_proposal_model
 from prato.labelling.mask_files import MaskOwner
 from prato.labelling.phases import phase_count, phase_of, trusted_phases
+from prato.labelling.proposals import proposal_file, read_proposal
 from prato.labelling.records import LabelVersionError, State
 from prato.labelling.versions import LabelVersions
 
@@ -104,8 +105,8 @@ def store_mask(
         drawn = [number for number in drawn if number not in trusted or not _is_same(voxels, stored, number)]
     before = {} if current is None else _imported_before(versions, voxels, drawn, accept_proposals)
     drawn = [number for number in drawn if number not in before]
-    path = find_files(image.parent / "labels" / "original").files.get(study)
-    proposal = None if path is None or accept_proposals else _read_proposal(grid, path)
+    path = proposal_file(image.parent, study)
+    proposal = None if path is None or accept_proposals else read_proposal(grid, path)
     states: dict[int, State] = {n: "proposed" if _is_same(voxels, proposal, n) else "corrected" for n in drawn}
     if "corrected" in states.values():
         model = recorded_proposal_model(path) if path is not None and "proposed" in states.values() else None
@@ -158,11 +159,3 @@ def _place_mask(cine: Cine, owner: MaskOwner, label: Volume, names: Any) -> np.n
 
 def _is_same(mask: np.ndarray, other: np.ndarray | None, number: int) -> bool:
     return other is not None and other.shape == mask.shape and np.array_equal(phase_of(mask, number), phase_of(other, number))
-
-
-def _read_proposal(grid: Volume, path: Path) -> np.ndarray | None:
-    """The proposal in the file ``path``, with our values; None where it does not fit the image, or cannot be read."""
-    try:
-        return check_label(grid, read_label_volume(path, "It"), "It", recorded_label_info(path))
-    except (ValueError, OSError):
-        return None

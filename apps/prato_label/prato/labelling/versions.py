@@ -28,6 +28,7 @@ from prato.labelling.doubts import anatomy_warnings
 from prato.labelling.files import file_names, read_if_exists, sha256
 from prato.labelling.merging import Change, Conversion, lost_phases, merge_masks, read_restoration, read_submission
 from prato.labelling.phases import phase_count
+from prato.labelling.proposals import turn_warnings
 from prato.labelling.reader import VersionReader, attribute
 from prato.labelling.records import (
     UNKNOWN,
@@ -133,7 +134,7 @@ class LabelVersions(VersionReader):
                 voxels=voxel_counts(merged.array),
                 phases=phases,
                 params=params,
-                warnings=anatomy_warnings(merged),
+                warnings=(*anatomy_warnings(merged), *turn_warnings(self._files.studies, self.study, merged, phases)),
             )
             self._put(version, data)
         conflicts = find_conflicts(versions, before, annotator, base, lost_phases(change, before, replaced), dropped)

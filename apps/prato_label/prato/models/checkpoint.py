@@ -153,6 +153,14 @@ def read_spec(path: str | os.PathLike[str]) -> ModelSpec:
     return spec
 
 
+def spec_of(data: bytes) -> ModelSpec | None:
+    """What the model file with the bytes ``data`` says of itself; None where it is none of this project."""
+    try:
+        return ModelSpec.model_validate_json(_described(data))
+    except _BROKEN:
+        return None
+
+
 def stored_version(path: str | os.PathLike[str]) -> str:
     """The version of the model file at ``path``, whether or not it can be used. Raises OSError where there is none."""
     return version_of(Path(path).read_bytes())

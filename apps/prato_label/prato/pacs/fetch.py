@@ -13,6 +13,7 @@ from pathlib import Path
 
 from prato.data.atomic import make_folder
 from prato.data.studies.folder import find_files
+from prato.data.wording import counted
 from prato.dicom.cines.blocks import by_series
 from prato.dicom.cines.find import FoundCine, find_cines
 from prato.dicom.importer import write_cine
@@ -88,7 +89,7 @@ def _find_cine(cine: RemoteCine, frames: list[Frame]) -> FoundCine:
     if len(named) != 1:
         for sentence in found.refused:
             logger.warning("%s cannot be opened: %s", cine.study, sentence)
-        raise DicomError(f"its images now form {len(named) or 'no'} cines")
+        raise DicomError(f"its images now form {counted(len(named), 'cine') if named else 'no cine'}")
     notes = tuple(dict.fromkeys((*cine.notes, *named[0].cine.notes)))
     return replace(named[0], cine=replace(named[0].cine, notes=notes), patient=cine.patient, study=name)
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from prato.data.structures import STRUCTURES
 from prato.data.studies.folder import StudyFile
+from prato.data.wording import counted
 from prato.evaluation.evaluate import evaluate_cases
 from prato.inference.predictor import Predictor
 
@@ -83,7 +84,7 @@ class Comparison:
 
     def summary(self) -> str:
         """The mean and its interval in words."""
-        patients = "1 patient" if self.patients == 1 else f"{self.patients} patients"
+        patients = counted(self.patients, "patient")
         old, new = self.before["mean"], self.after["mean"]
         digits = next((n for n in range(4, 17) if f"{old:.{n}f}" != f"{new:.{n}f}"), 4)  # what decided should be seen
         change = f"mean Dice {old:.{digits}f} -> {new:.{digits}f} on {patients} held out"

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import datetime, timezone
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from filelock import FileLock
-from pydantic import BaseModel, ConfigDict, Field
 
 from prato.data.atomic import remove_leftovers, stage_bytes, write_bytes
-from prato.models.checkpoint import is_cut_short, version_of
+from prato.models.card import stated_version
+from prato.models.checkpoint import is_cut_short, spec_of, version_of
+from prato.retraining.model_records import History, Kind, ModelRecord, current_version, new_record
+from prato.retraining.record_card import record_card
 
 logger = logging.getLogger(__name__)
 #: Files of replaced models that are kept, beside the first one's and the current one's.
 _KEPT = 5
+
+
+class StoreError(ValueError):
+    """A history that cannot be used; the message is one sentence."""
 
 
 class UnknownVersionError(LookupError):
@@ -29,7 +34,8 @@ class ReplacedError(RuntimeError):
 
 
 class ModelStore:
-    """The versions of the model file ``model``, in ``versions/<name>/`` beside it: ``<version>.safetensors`` and ``history.json``.
+    """The versions of the model file ``model``, in ``versions/<name>/`` beside it: ``<version>.safetensors``, each with its card, and
+    ``history.json``. The card beside the model file, ``<name>.md``, is that of the version in use.
 
     All records are kept; files are kept of the first model, the current one and the last five others. What replaces the model is first
     written to disk as an intent, so that a process killed at any point leaves the old model or, at the next access, the new one with its
@@ -39,6 +45,7 @@ class ModelStore:
     def __init__(self, model: Path) -> None:
         self.model = model
         self.folder = model.parent / "versions" / model.stem
+        self._card = model.with_suffix(".md")
         self._history = self.folder / "history.json"
         self._intent = self.folder / "replacing.json"
 
@@ -65,7 +72,7 @@ class ModelStore:
     def upload(self, data: bytes) -> None:
         """Let the model file ``data``, which a client sent, answer from now on."""
         with self._locked_records() as records:
-            self._replace(data, _new_record(version_of(data), records, "uploaded", "sent by a client"), records)
+            self._replace(data, new_record(version_of(data), records, "uploaded", "sent by a client"), records)
 
     def publish(self, data: bytes, parent: str, reason: str, training: dict[str, Any]) -> ModelRecord:
         """Let the trained model ``data`` answer from now on, in place of ``parent``, which it was compared with.
@@ -76,14 +83,14 @@ class ModelStore:
         with self._locked_records() as records:
             if current_version(records) != parent:
                 raise ReplacedError(f"the model was replaced by {current_version(records)} while this one was trained")
-            record = _new_record(version_of(data), records, "trained", reason, training=training)
+            record = new_record(version_of(data), records, "trained", reason, training=training)
             self._replace(data, record, records)
             return record
 
     def refuse(self, version: str, parent: str, reason: str, training: dict[str, Any]) -> ModelRecord:
         """Record that the trained model ``version`` was not published; its file is not kept."""
         with self._locked_records() as records:
-            record = _new_record(version, records, "trained", reason, training=training)
+            record = new_record(version, records, "trained", reason, training=training)
             record = record.model_copy(update={"published": False, "parent": parent})
             self._write([*records, record])
             return record
@@ -104,7 +111,7 @@ class ModelStore:
                 kept = ", ".join(sorted(p.stem for p in self.folder.glob(f"*{self.model.suffix}") if p.stem != current))
                 choice = f"choose {kept}" if kept else "none is kept"
                 raise UnknownVersionError(f"There is no version {version[:40]!r} of {self.model.stem} to roll back to: {choice}.")
-            record = _new_record(version, records, "rolled_back", f"back from {current}")
+            record = new_record(version, records, "rolled_back", f"back from {current}")
             self._replace(self._read_kept(version), record, records)
             return record
 
@@ -129,9 +136,39 @@ class ModelStore:
                         again = f"roll back to {replaced} if you want that again"
                         logger.warning("%s: %s (%s) replaces %s, which is yours: %s", self.model.stem, version, reason, replaced, again)
                     write_bytes(self.file(version), data)
-                    records.append(_new_record(version, records, kind, reason))
+                    records.append(new_record(version, records, kind, reason))
                     self._write(records)
+                if version == current_version(records):
+                    self._keep_card(data, records)
             yield records
+
+    def _keep_card(self, data: bytes, records: list[ModelRecord]) -> None:
+        """Keep the card of the current model ``data`` with its version; where the card is another's, or there is none, write it.
+
+        One that names no version is somebody's own, of the model that it lies beside.
+        """
+        version = version_of(data)
+        text = _read_text(self._card)
+        with suppress(OSError):  # no space: the next access tries again, and the model answers all the same
+            if text and stated_version(text) in (version, None):
+                if text != _read_text(self._kept_card(version)):
+                    write_bytes(self._kept_card(version), text.encode())
+            elif (written := self._card_of(data, records)) is not None:
+                write_bytes(self._card, written.encode())
+
+    def _card_of(self, data: bytes, records: list[ModelRecord]) -> str | None:
+        """The card of the model ``data``, which ``records`` tell of: as it is kept, else written anew; None where it is no model."""
+        version, spec = version_of(data), spec_of(data)
+        if kept := _read_text(self._kept_card(version)):
+            return kept
+        made = next((record for record in records if record.version == version and record.published), None)
+        if spec is None or made is None:
+            return None
+        parent = "" if made.parent is None else _read_text(self._kept_card(made.parent))
+        return record_card(self.model.name, data, spec, records, made, parent)
+
+    def _kept_card(self, version: str) -> Path:
+        return self.folder / f"{version}{self._card.suffix}"
 
     def _finish_replacement(self, records: list[ModelRecord]) -> None:
         """Finish the interrupted replacement; where its intent or its file was damaged since, give it up as if it had not begun."""
@@ -163,8 +200,10 @@ class ModelStore:
         """Let ``data`` answer, with ``record``: both are on the disk before the intent, which finishes nothing that a full disk refused."""
         if records[-1:] != [record]:
             records.append(record)
-        version = stage_bytes(self.file(record.version), data)
-        with stage_bytes(self._history, _history_bytes(records)), stage_bytes(self.model, data), version:  # put in place from the last on
+        version, history = stage_bytes(self.file(record.version), data), stage_bytes(self._history, History(records=records).to_bytes())
+        text = self._card_of(data, records)
+        card = nullcontext() if text is None else stage_bytes(self._card, text.encode())
+        with history, stage_bytes(self.model, data), card, version:  # put in place from the last on
             write_bytes(self._intent, record.model_dump_json().encode())
         self._intent.unlink()
         self._remove_old_files(records)
@@ -175,6 +214,7 @@ class ModelStore:
         for path in self.folder.glob(f"*{self.model.suffix}"):
             if path.stem not in (answered[0], *recent):
                 path.unlink()
+                self._kept_card(path.stem).unlink(missing_ok=True)
 
     def _read(self) -> list[ModelRecord]:
         if not self._history.exists():
@@ -185,57 +225,12 @@ class ModelStore:
             raise StoreError(f"{self._history} cannot be read: restore it, or move it away to begin a new history.") from error
 
     def _write(self, records: list[ModelRecord]) -> None:
-        write_bytes(self._history, _history_bytes(records))
+        write_bytes(self._history, History(records=records).to_bytes())
 
 
-def _history_bytes(records: list[ModelRecord]) -> bytes:
-    return History(records=records).model_dump_json(indent=1).encode()
-
-
-def _new_record(version: str, records: list[ModelRecord], kind: Kind, reason: str, **more: Any) -> ModelRecord:
-    return ModelRecord(version=version, parent=current_version(records), kind=kind, published=True, reason=reason, when=now(), **more)
-
-
-def current_version(records: list[ModelRecord]) -> str | None:
-    return next((record.version for record in reversed(records) if record.published), None)
-
-
-Kind = Literal["shipped", "found", "uploaded", "trained", "rolled_back"]
-
-
-class StoreError(ValueError):
-    """A history that cannot be used; the message is one sentence."""
-
-
-class ModelRecord(BaseModel):
-    """One entry of a model's history.
-
-    Attributes:
-        version: of the model file, as ``model_version``. parent: the version that answered before; None for the first.
-        kind: how it came: the first one there, by hand, by upload, by training, or back from an older version.
-        published: whether it got to answer. reason: why, or why not. when: UTC, ISO 8601.
-        training: for a trained one, what ``train_round`` says of it.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    version: str
-    parent: str | None
-    kind: Kind
-    published: bool
-    reason: str
-    when: str
-    training: dict[str, Any] = Field(default_factory=dict)
-
-
-class History(BaseModel):
-    """The file of records, oldest first."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    records: list[ModelRecord]
-
-
-def now() -> str:
-    """The time, as records say it."""
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+def _read_text(path: Path) -> str:
+    """What the text file at ``path`` says, "" where there is none that can be read."""
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeError):
+        return ""

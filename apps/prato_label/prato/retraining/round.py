@@ -21,7 +21,8 @@ from prato.labelling.trusted import find_trusted_phases
 from prato.models.checkpoint import ModelSpec, load_model, save_model
 from prato.retraining.comparison import CaseDice, Comparison, compare, measure_dice, of_both, require_compared
 from prato.retraining.file_changes import FileChanges
-from prato.retraining.model_store import ModelRecord, ModelStore, ReplacedError, StoreError
+from prato.retraining.model_records import ModelRecord
+from prato.retraining.model_store import ModelStore, ReplacedError, StoreError
 from prato.retraining.training_data import TrainingData, load_training_data
 from prato.training.fine_tuning import BLEND_SHARE, FineTuning, TrainingParameters, TrainingStopped, choose_rate, fine_tune, schedule
 from prato.training.progress import TrainingProgress, complete_progress
@@ -227,9 +228,10 @@ def _result_of(record: ModelRecord) -> dict[str, Any]:
 
 
 def _candidate_spec(spec: ModelSpec, order: TrainingOrder, version: str, steps: int, rate: float, data: TrainingData) -> ModelSpec:
-    seed = order.parameters.seed
+    parameters = asdict(order.parameters)
     training = {
-        **{"started_from": version, "seed": seed, "steps": steps, "rate": rate, "share_of_new_weights": BLEND_SHARE},
+        **{"started_from": version, "seed": parameters["seed"], "steps": steps, "rate": rate, "share_of_new_weights": BLEND_SHARE},
+        **{"device": parameters["device"], "command": f"POST /train/{order.model.stem} {json.dumps(parameters)}"},
         "patients": {side: len(names) for side, names in data.patients().items()},
     }
     return spec.model_copy(update={"training": training})

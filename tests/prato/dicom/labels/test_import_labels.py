@@ -60,7 +60,7 @@ def test_the_folder_of_single_phases_may_be_the_one_that_somebody_is_in(folders:
     study = f"{folders.study.removesuffix('_4d')}_frame03"
     submit(Path(), study, draw(1, SHAPE))
     export(Path(), folders.masks, folders.source)
-    assert "0 labels are stored, 1 were there already." in folders.take(0, Path())[0]
+    assert "0 labels are stored, 1 was there already." in folders.take(0, Path())[0]
 
 
 def test_segments_are_known_by_their_names_whatever_their_numbers(folders: Folders) -> None:
@@ -237,7 +237,7 @@ def test_what_a_program_made_is_said(folders: Folders) -> None:
     for segment in seg.SegmentSequence:
         segment.SegmentAlgorithmType = "AUTOMATIC"
     folders.put(seg)
-    assert "1 of the DICOM labels were made by a program, as they say (AUTOMATIC)" in folders.take()[0]
+    assert "1 of the DICOM labels was made by a program, as stated there (AUTOMATIC)" in folders.take()[0]
     assert folders.states() == {5: "corrected"}
 
 

@@ -72,6 +72,12 @@ def recorded_proposal_model(label: Path) -> tuple[str, str] | None:
     return (str(info["model"]), str(version or "unknown")) if is_it else None
 
 
+def is_of_another_image(label: Path) -> bool:
+    """Whether the list of studies says that the image of the proposal in the file ``label`` was replaced since; as above."""
+    study, ending = split_name(label.name) or (label.name, "")
+    return _listed_info(label.parents[2] / LIST_NAME, study, "original", ending).get("fits") is False
+
+
 def _last_record(history: Path) -> dict[str, Any]:
     """The record of the last version in ``history``; nothing where there is none."""
     names = [name for name in os.listdir(history) if name.endswith(".json")] if history.is_dir() else []

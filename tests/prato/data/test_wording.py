@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scripts.common.wording import studies_of
+from prato.data.wording import studies_of
 
 
 def test_one_and_many() -> None:
