@@ -12,6 +12,7 @@ import pytest
 from pydicom.dataset import Dataset, FileDataset
 
 from prato.dicom.importer import import_dicom
+from prato.dicom.reading.times import DAY_S, read_moment
 from tests.prato.dicom.scans import Scan, check, only, save, uid
 
 SCAN = Scan()
@@ -193,6 +194,36 @@ def test_phases_that_were_acquired_one_after_the_other_are_a_cine(
     check(SCAN, report, tmp_path / "out")
     assert (report.refused, report.left_out) == ([], [])
     assert only(report, tmp_path / "out")[1]["phase_times_ms"][:3] == [0, 100, 200]
+
+
+def test_images_of_which_some_do_not_say_the_day_are_phases_of_one_heartbeat(tmp_path: Path) -> None:
+    """Those with a date counted as acquired many heartbeats after the others."""
+    images = SCAN.images()
+    for n, ds in enumerate(images):
+        ds.TriggerTime, ds.AcquisitionTime = ds.TriggerTime / 3, f"1011{n // 8:02}.{n % 8:02}"  # an early part of the heartbeat
+        if n % 2:
+            ds.AcquisitionDate = "20260131"
+    report = import_dicom(save(tmp_path / "in", images), tmp_path / "out")
+    check(SCAN, report, tmp_path / "out")
+    assert (report.refused, report.left_out) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("date", "time", "seconds"),
+    [
+        ("00010101", "101112.5", DAY_S + 36672.5),
+        ("0001.01.01", "10:11:12.5", DAY_S + 36672.5),
+        ("00010102", "1011", 2 * DAY_S + 36660),
+        ("20120000", "10", 36000),  # in Sunnybrook's dates neither month nor day is known
+        ("        ", "235960.25+0100", DAY_S + 0.25),
+        ("", "101112.1234567", 36672.1234567),
+        ("20260131", "", None),
+        ("20260131", "about 10", None),
+    ],
+)
+def test_a_moment(date: str, time: str, seconds: float | None) -> None:
+    found = read_moment(date, time)
+    assert found is seconds is None or found == pytest.approx(seconds)
 
 
 def perfusion(triggers: Callable[[int, int], float]) -> list[FileDataset]:

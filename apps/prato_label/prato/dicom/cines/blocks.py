@@ -13,6 +13,7 @@ import numpy as np
 
 from prato.dicom.cines.breath_holds import tell_apart
 from prato.dicom.reading.headers import Frame
+from prato.dicom.reading.times import DAY_S
 
 #: A cine has more phases than a series of echoes or inversion times; the coarsest cines that are read have 8.
 MIN_PHASES = 6
@@ -211,20 +212,24 @@ def _is_in_microseconds(span: float, rr_ms: float | None) -> bool:
 def by_series(frames: Iterable[Frame]) -> dict[tuple[str, str, int | None], list[Frame]]:
     """Frames by study, series, and its number, which tells series apart that were given one UID when they were made anonymous.
 
-    Where no number has a cine, the numbers count the images of one.
+    Where no number has a cine, the numbers count the images of one. Where some images of an examination do not say on which day they were
+    acquired, the time of day alone counts.
     """
+    found = list(frames)
+    dayless = {frame.study for frame in found if frame.acquired_s is not None and frame.acquired_s < DAY_S}
     by_uid: dict[tuple[str, str], list[Frame]] = defaultdict(list)
-    for frame in frames:
-        by_uid[frame.study, frame.series].append(frame)
-    found: dict[tuple[str, str, int | None], list[Frame]] = {}
+    for frame in found:
+        when = frame.acquired_s if frame.acquired_s is None or frame.study not in dayless else frame.acquired_s % DAY_S
+        by_uid[frame.study, frame.series].append(replace(frame, acquired_s=when))
+    series: dict[tuple[str, str, int | None], list[Frame]] = {}
     for uids, own in by_uid.items():
         by_number: dict[int | None, list[Frame]] = defaultdict(list)
         for frame in own:
             by_number[frame.series_number].append(frame)
         images = Counter((frame.series_number, frame.position) for frame in own)
         parts = {own[0].series_number: own} if None in by_number or max(images.values()) < MIN_PHASES else by_number
-        found |= {(*uids, number): with_times(part) for number, part in parts.items()}
-    return found
+        series |= {(*uids, number): with_times(part) for number, part in parts.items()}
+    return series
 
 
 def with_times(frames: list[Frame]) -> list[Frame]:

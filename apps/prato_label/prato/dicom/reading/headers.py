@@ -198,7 +198,7 @@ def _frame(levels: Sequence[Dataset], file: SourceFile, number: int, sop_class: 
         raise DicomError("an image that does not say how large its pixels are (PixelSpacing)")
     types = {str(part).upper() for level in levels for name in ("ImageType", "FrameType") for part in _many(level.get(name))}
     types |= {text("ComplexImageComponent").upper()}
-    date = text("AcquisitionDate").replace(".", "")  # as in ACR-NEMA
+    moment = text("FrameAcquisitionDateTime")
     rate = one("HeartRate")
     rr = one("RRIntervalTimeNominal", "NominalInterval") or (60000 / rate if rate else None)
     delays, indices = delays_of(levels), (whole("TemporalPositionIdentifier", "TemporalPositionIndex"), phase_index(levels))
@@ -226,7 +226,7 @@ def _frame(levels: Sequence[Dataset], file: SourceFile, number: int, sop_class: 
         temporal_index=next((index for index in indices if index is not None), None),
         instance_number=whole("InstanceNumber") if len(levels) == 1 else count_frame(levels[-1], number),
         rr_ms=rr if rr and rr > 0 else None,
-        acquired_s=read_moment(text("FrameAcquisitionDateTime") or f"{date:8.8}" + text("AcquisitionTime")),
+        acquired_s=read_moment(moment[:8] or text("AcquisitionDate"), moment[8:] or text("AcquisitionTime")),
         echo_ms=one("EchoTime", "EffectiveEchoTime"),
         inversion_ms=one("InversionTime"),
         rescale=(scale("RescaleSlope", 1.0), scale("RescaleIntercept", 0.0)),
