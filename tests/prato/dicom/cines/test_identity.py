@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from prato.dicom.cines.identity import pseudonym
 from prato.dicom.importer import import_dicom
 from prato.dicom.reading.files import LIMITS
 from prato.dicom.studies import import_into_studies
@@ -152,3 +154,24 @@ def test_what_is_left_out_alike_of_many_examinations_is_one_line(tmp_path: Path)
         ds.StudyInstanceUID = uid("study", n)
     report = import_dicom(save(tmp_path / "src", images), tmp_path / "dst")
     assert report.left_out == [f"series 1 (scan) in {len(images)} examinations, {len(images)} files: one phase"]
+
+
+@pytest.mark.parametrize("is_named", [lambda n: n % 2, lambda n: n < 40], ids=["some images", "one of two series"])
+def test_an_examination_of_which_some_images_name_the_issuer_is_of_one_patient(tmp_path: Path, is_named: Callable[[int], bool]) -> None:
+    """A series was refused as of several patients, and two series were those of two."""
+    images = [*SCAN.images(), *OTHER.images()]
+    for n, image in enumerate(images):
+        image.IssuerOfPatientID = "HOSPITAL" if is_named(n) else ""
+    report = import_dicom(save(tmp_path / "in", images), tmp_path / "out")
+    assert report.refused == [] and len(report.imported) == 2
+    [patient] = {cine.study.split("_")[0] for cine in report.imported}
+    assert patient == f"p{pseudonym(NUMBER, 'HOSPITAL')}"
+    assert report.warnings[0].startswith(f"{patient}: some images name who issued the patient's number, and others")
+
+
+def test_an_examination_with_two_issuers_of_one_number_is_refused(tmp_path: Path) -> None:
+    images = SCAN.images()
+    for image, issuer in zip(images, ["HOSPITAL", "CLINIC", *[""] * 38]):
+        image.IssuerOfPatientID = issuer
+    report = import_dicom(save(tmp_path / "in", images), tmp_path / "out")
+    assert report.imported == [] and "its images disagree about the patient" in report.refused[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import permutations
@@ -50,13 +50,14 @@ def find_cines(series: Sequence[Iterable[Frame]], keep_identity: bool = False) -
         keep_identity: name the patient by their number, not by a pseudonym.
     """
     kept, copies = [], Counter[str]()
-    for frames in series:
+    named, warnings = _name_issuers([list(frames) for frames in series])
+    for frames in named:
         own, count = drop_copies(frames)
         kept.append(own)
         copies[own[0].series] += count
     stacks, left_out = find_stacks(kept)
-    chosen, others, warnings = choose_short_axis(stacks)
-    found = FoundCines(left_out=left_out + others, warnings=warnings)
+    chosen, others, guesses = choose_short_axis(stacks)
+    found = FoundCines(left_out=left_out + others, warnings=warnings + guesses)
     ordered: list[tuple[Stack, OrderedCine | None]] = []
     for stack in sorted(chosen, key=_place):
         cine = None
@@ -78,6 +79,22 @@ def find_cines(series: Sequence[Iterable[Frame]], keep_identity: bool = False) -
     names_of = study_names([stack for stack, _ in ordered], keep_identity)
     found.cines = [FoundCine(cine, stack.label, *own) for (stack, cine), own in zip(ordered, names_of) if cine is not None]
     return found
+
+
+def _name_issuers(series: Sequence[Sequence[Frame]]) -> tuple[list[list[Frame]], list[str]]:
+    """The ``series`` of one examination, whose images all name who issued the patient's number where some do; and a sentence."""
+    issuers: dict[str, set[str]] = defaultdict(set)
+    for number, issuer, *_ in {frame.patient for frames in series for frame in frames}:
+        issuers[number].add(issuer)
+    partly = {number: max(own) for number, own in issuers.items() if number and "" in own and len(own) == 2}
+
+    def name(frame: Frame) -> Frame:
+        number, _, *rest = frame.patient
+        return replace(frame, patient=(number, partly[number], *rest)) if number in partly else frame
+
+    said = "some images name who issued the patient's number, and others of the same examination do not: all count as this patient's."
+    warnings = [f"p{pseudonym(*who)}: {said}" for who in partly.items()]
+    return [[name(frame) for frame in frames] for frames in series], warnings
 
 
 def _is_beyond(stack: Stack, other: Stack) -> bool:
