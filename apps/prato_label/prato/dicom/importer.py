@@ -16,10 +16,10 @@ from prato.data.cine import cine_bytes
 from prato.data.nifti import gzip_bytes, nifti_bytes, unzipped
 from prato.data.studies.folder import Manifest, ManifestError, Study, load_manifest
 from prato.data.studies.listing import listed_first
-from prato.dicom.cines.blocks import by_series
 from prato.dicom.cines.end_systole import guess_end_systole
 from prato.dicom.cines.find import FoundCine, find_cines, identify
 from prato.dicom.cines.identity import pseudonym
+from prato.dicom.cines.series import by_series
 from prato.dicom.cines.stacks import LeftOut
 from prato.dicom.origin.known_cines import find_same_hearts, load_known_cines
 from prato.dicom.origin.sidecar import is_same_cine, note_copies, sidecar_bytes, tell_differences
