@@ -203,7 +203,7 @@ def test_a_last_acquisition_that_was_broken_off_is_not_used(tmp_path: Path, imag
 
 
 def test_a_series_in_which_all_was_acquired_twice_is_two_cines_where_it_says_when(tmp_path: Path) -> None:
-    images = one_series(*later((0, 1, 2, 3, 4), "", one_series=True))
+    images = one_series(*later((0, 1, 2, 3, 4), "cine sax", one_series=True))
     for n, ds in enumerate(images):
         ds.AcquisitionTime = "100000" if n < 40 else "101500"
     report = import_dicom(save(tmp_path / "in", images), tmp_path / "out")

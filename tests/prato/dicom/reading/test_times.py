@@ -163,6 +163,18 @@ def test_series_of_one_uid_and_one_number_are_told_apart_by_their_descriptions(t
     assert report.left_out == ["series 1 (tagging), 40 files: named as no plain cine, beside one that is"]
 
 
+def test_cines_of_one_uid_and_one_number_keep_their_names_whatever_the_order_of_their_files(tmp_path: Path) -> None:
+    images = [*replace(SCAN, description="rest").images(), *replace(SCAN, number=2, description="stress").images()]
+    for ds in images:
+        ds.SeriesInstanceUID, ds.SeriesNumber = uid("study", 1), 1
+    found = []
+    for name, own in (("one", images), ("other", images[::-1])):
+        for n, ds in enumerate(own):
+            save(tmp_path / name, [ds], name=lambda _, n=n: f"{n:03}")  # type: ignore[misc]
+        found.append({cine.study: cine.label for cine in import_dicom(tmp_path / name, tmp_path / f"to {name}").imported})
+    assert found[0] == found[1] and len(found[0]) == 2
+
+
 @pytest.mark.parametrize("description", [lambda n: f"{n % 8}", lambda n: f"{n // 8}", lambda n: "" if n == 11 else "cine"])
 def test_descriptions_that_differ_within_one_series_do_not_tear_it_apart(tmp_path: Path, description: Callable[[int], str]) -> None:
     images = SCAN.images()

@@ -102,9 +102,10 @@ def _is_beyond(stack: Stack, other: Stack) -> bool:
     return fit(stack.slices, other.slices) and min(stack.slices) > max(other.slices)
 
 
-def _place(stack: Stack) -> tuple[int, str, tuple[float, ...]]:
+def _place(stack: Stack) -> tuple[int, str, str, tuple[float, ...]]:
     """By which stacks are sorted: the same whatever the order of their files."""
-    return stack.frame.series_number or 0, stack.frame.series, min(frame.position for frame in stack.frames)
+    first = stack.frame
+    return first.series_number or 0, first.series, first.description, min(frame.position for frame in stack.frames)
 
 
 def _put_in_order(stack: Stack, copies: int) -> OrderedCine:
