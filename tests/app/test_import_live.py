@@ -81,8 +81,8 @@ def test_a_cine_becomes_studies_that_can_be_segmented(guarded_server: LiveServer
     assert again.status_code == 200 and [cine["is_new"] for cine in again.json()["imported"]] == [False]
     assert files(guarded_server) == stored
     sidecar = guarded_server.studies / f"{whole}.json"
-    sidecar.write_text(json.dumps({**json.loads(sidecar.read_bytes()), "notes": ["edited"]}))
-    refused(send(guarded_server, archive), 409, f"{whole}.json already exists with other content: remove that study first")
+    sidecar.write_text(json.dumps({**json.loads(sidecar.read_bytes()), "rr_interval_ms": 1.0}))
+    refused(send(guarded_server, archive), 409, f"{whole}.json already exists with other content (other values of rr_interval_ms): remove")
     assert ask(guarded_server, "DELETE", f"/datastore/image?id={whole}").ok
     assert send(guarded_server, archive).status_code == 200 and files(guarded_server) == stored
 

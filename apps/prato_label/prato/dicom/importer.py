@@ -16,14 +16,14 @@ from prato.data.cine import cine_bytes
 from prato.data.nifti import gzip_bytes, nifti_bytes, unzipped
 from prato.data.studies.folder import Manifest, ManifestError, Study, load_manifest
 from prato.data.studies.listing import listed_first
-from prato.dicom.cines.blocks import by_series
 from prato.dicom.cines.end_systole import guess_end_systole
 from prato.dicom.cines.find import FoundCine, find_cines, identify
 from prato.dicom.cines.identity import pseudonym
+from prato.dicom.cines.series import by_series
 from prato.dicom.cines.stacks import LeftOut
 from prato.dicom.origin.known_cines import find_same_hearts, load_known_cines
-from prato.dicom.origin.sidecar import is_sidecar_of, sidecar_bytes
-from prato.dicom.reading.files import LIMITS, UNREADABLE, ArchiveLimits, DicomError, SourceFile, open_source
+from prato.dicom.origin.sidecar import is_same_cine, note_copies, sidecar_bytes, tell_differences
+from prato.dicom.reading.files import LIMITS, UNREADABLE, ArchiveLimits, DicomError, SourceFile, file_length, open_source
 from prato.dicom.reading.headers import Frame, read_frames
 from prato.dicom.reading.pixels import read_pixels
 
@@ -72,6 +72,7 @@ def import_dicom(
     keep_identity: bool = False,
     limits: ArchiveLimits = LIMITS,
     progress: Progress = lambda files: files,
+    home: Path | None = None,
 ) -> Report:
     """Write the short-axis cines of ``source`` (folder, zip, DICOMDIR or one file) to ``target``, each whole or not at all.
 
@@ -81,7 +82,7 @@ def import_dicom(
 
     Args:
         phases: which phases are also written as 3D studies. keep_identity: whether names, numbers and dates may be written.
-        limits: of an archive.
+        limits: of an archive. home: the folder that the files will be moved to, whose cines keep their names; ``target`` where None.
 
     Raises:
         DicomError: ``source`` or ``target`` cannot be used; nothing has been written.
@@ -98,11 +99,11 @@ def import_dicom(
         frames = _read_all(files, report, progress)
         if not frames and not report.left_out:
             raise DicomError(f"{source} holds no DICOM files.")
-        report.warnings += [*_shared_numbers(frames), *_unnumbered(frames, _open_manifest(folder))]
+        report.warnings += [*_shared_numbers(frames), *_unnumbered(frames, _open_manifest(folder) if home is None else load_manifest(home))]
         studies: dict[str, list[list[Frame]]] = defaultdict(list)
         for key, own in by_series(frames).items():
             studies[key[0]].append(own)
-        known = load_known_cines(folder)
+        known = load_known_cines(home or folder)
         left_out: list[list[LeftOut]] = []
         for series in studies.values():
             found = find_cines(series, keep_identity)
@@ -138,7 +139,7 @@ def _read_all(files: list[SourceFile], report: Report, progress: Progress) -> li
                 found[key] = frame
             elif _what(frame) == _what(found[key]):
                 twice += 1
-                if _length(file) > _length(found[key].file):  # the other may be cut short
+                if file_length(file) > file_length(found[key].file):  # the other may be cut short
                     found[key] = frame
             else:
                 shared.add(frame.sop_instance)
@@ -176,12 +177,12 @@ def _shared_numbers(frames: Iterable[Frame]) -> Iterable[str]:
             yield f"p{pseudonym(*patient)} has {count} {what}: all who have this patient number count as one patient."
 
 
-def _unnumbered(frames: Iterable[Frame], there: Manifest) -> Iterable[str]:
+def _unnumbered(frames: Iterable[Frame], there: Manifest | None) -> Iterable[str]:
     """A sentence for everybody with several examinations, in ``frames`` or ``there``, and no number that tells people apart."""
     examinations: dict[str, set[str]] = defaultdict(set)
     for who, study in sorted({(identify(frame), frame.study) for frame in frames if not re.search("[1-9]", frame.patient[0])}):
         examinations[f"p{pseudonym(*who)}"].add(pseudonym(study))
-    for name, entry in there.studies.items():
+    for name, entry in there.studies.items() if there else ():
         if entry.patient in examinations:
             examinations[entry.patient].add(name.removeprefix(f"{entry.patient}_").split("_")[0])
     for patient, own in examinations.items():
@@ -201,11 +202,6 @@ def _read(file: SourceFile) -> list[Frame]:
     if not frames and name.endswith(_PACKED) and not name.endswith(".nii.gz"):
         raise DicomError("an archive or a compressed file, which is not opened: unpack it first")
     return frames
-
-
-def _length(file: SourceFile) -> int:
-    with file.open() as stream:
-        return stream.seek(0, os.SEEK_END)
 
 
 def _what(frame: Frame) -> tuple[object, ...]:
@@ -250,11 +246,14 @@ def write_cine(found: FoundCine, folder: Path, phases: Phases = "none", keep_ide
             phase: Literal["ED", "ES"] | None = None if phases == "all" else "ES" if t == end_systole else "ED"
             entries[folder / PHASES][name] = Study(patient=patient, frame=t + 1, phase=phase, guessed=True if phase else None)
             contents[folder / PHASES / f"{name}.nii.gz"] = nifti_bytes(array[..., t], cine.affine)
-    contents[folder / f"{study}_4d.json"] = sidecar_bytes(cine, array, patient, study, list(cine.notes), keep_identity)
-    changed = {path: raw for path, raw in contents.items() if unzipped(path) != raw and not is_sidecar_of(path, raw)}
+    sidecar, told = folder / f"{study}_4d.json", sidecar_bytes(cine, array, patient, study, list(cine.notes), keep_identity)
+    contents[sidecar] = told
+    changed = {path: raw for path, raw in contents.items() if unzipped(path) != raw and not (path == sidecar and is_same_cine(path, raw))}
     for path in changed:
         if path.exists():
-            raise DicomError(f"{path.name} already exists with other content: move it away, or choose another folder")
+            away = f"move {study}_4d.nii.gz, {sidecar.name} and its labels away, or choose another folder"
+            raise DicomError(f"{path.name} already exists with other content{tell_differences(sidecar, told)}: {away}")
+    notes += note_copies(sidecar, told)
     with ExitStack() as staged:
         for place in entries:
             make_folder(place)

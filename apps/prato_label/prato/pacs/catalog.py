@@ -13,8 +13,8 @@ from typing import Any, BinaryIO
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from prato.data.atomic import write_bytes
-from prato.dicom.cines.blocks import by_series
 from prato.dicom.cines.find import FoundCine, find_cines
+from prato.dicom.cines.series import by_series
 from prato.dicom.labels.exporter import dicom_bytes
 from prato.dicom.origin.known_cines import KnownCines
 from prato.dicom.origin.references import uid_from_content

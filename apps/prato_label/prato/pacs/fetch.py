@@ -14,8 +14,8 @@ from pathlib import Path
 from prato.data.atomic import make_folder
 from prato.data.studies.folder import find_files
 from prato.data.wording import counted
-from prato.dicom.cines.blocks import by_series
 from prato.dicom.cines.find import FoundCine, find_cines
+from prato.dicom.cines.series import by_series
 from prato.dicom.importer import write_cine
 from prato.dicom.labels.exporter import dicom_bytes
 from prato.dicom.origin.patient import Examination, examination_from

@@ -130,17 +130,68 @@ def in_another_series() -> list[FileDataset]:
             ": the images of series 302 are used, as the later ones, and not those of series 102.",
         ),
         (
+            lambda: [*at("20260131", "101000", *single_slices()), *later((2,), "again")],
+            ": the images of series 302 are used, as the later ones, and not those of series 102.",
+        ),
+        (
+            lambda: [*single_slices(), *at("", "", *later((2,), "again"))],
+            ": the images of series 302 are used, as the later ones, and not those of series 102.",
+        ),
+        (
             lambda: [*single_slices(), *later((2,), "again")],
             ": the images of series 302 are used, as the later ones, and not those of series 102.",
         ),
     ],
-    ids=["in the same series", "in the series of the slice", "in another series", "after midnight", "in series of one slice"],
+    ids=[
+        "in the same series",
+        "in the series of the slice",
+        "in another series",
+        "after midnight",
+        "undated",
+        "untimed",
+        "in series of one slice",
+    ],
 )
 def test_of_a_slice_that_was_acquired_again_the_last_is_used(tmp_path: Path, images: Callable[[], list[FileDataset]], note: str) -> None:
     report = import_dicom(save(tmp_path / "in", images()), tmp_path / "out")
     assert voxels(report, tmp_path / "out", [with_slice(2)])
     assert report.imported[0].notes == (f"A slice was acquired twice{note}",)
     assert len(report.left_out) == 1 and "8 files: acquired again in series" in report.left_out[0]
+
+
+def displaced(mm: float, *images: FileDataset) -> list[FileDataset]:
+    for ds in images:
+        ds.ImagePositionPatient = [float(v) for v in np.array(ds.ImagePositionPatient) + mm * SCAN.normal]
+    return list(images)
+
+
+@pytest.mark.parametrize("mm", [0.4, 1.0, -3.0])
+@pytest.mark.parametrize("way", ["same series", "another series", "series of one slice"])
+def test_a_slice_that_was_acquired_again_out_of_line_replaces_none(tmp_path: Path, way: str, mm: float) -> None:
+    """With it the slices would not lie evenly, and the whole cine was refused."""
+    again = displaced(mm, *later((2,), "cine sax"))
+    images = {
+        "same series": one_series(*again),
+        "another series": [*SCAN.images(), *again],
+        "series of one slice": [*single_slices(), *again],
+    }
+    report = import_dicom(save(tmp_path / "in", images[way]), tmp_path / "out")
+    check(SCAN, report, tmp_path / "out")
+    [note] = report.imported[0].notes
+    assert f"{abs(mm):.1f} mm away" in note and "evenly with the others" in note
+    assert report.refused == [] and len(report.left_out) == 1 and "8 files: a slice that series 1" in report.left_out[0]
+
+
+def test_a_slice_that_was_acquired_again_where_it_lies_evenly_replaces_the_first(tmp_path: Path) -> None:
+    images = [*displaced(1.0, *(ds for ds in single_slices() if slice_of(ds) == 2)), *(ds for ds in single_slices() if slice_of(ds) != 2)]
+    report = import_dicom(save(tmp_path / "in", [*images, *later((2,), "cine sax")]), tmp_path / "out")
+    assert voxels(report, tmp_path / "out", [with_slice(2)])
+
+
+def test_a_cine_that_was_acquired_again_as_a_whole_out_of_line_is_a_second_one(tmp_path: Path) -> None:
+    again = displaced(2.0, *later((0, 1, 2, 3, 4), "cine sax"))
+    report = import_dicom(save(tmp_path / "in", [*single_slices(), *again]), tmp_path / "out")
+    assert report.refused == [] and voxels(report, tmp_path / "out", [SCAN.array(), replace(SCAN, number=2).array()])
 
 
 @pytest.mark.parametrize("count", [2, 5, 7])
@@ -152,7 +203,7 @@ def test_a_last_acquisition_that_was_broken_off_is_not_used(tmp_path: Path, imag
 
 
 def test_a_series_in_which_all_was_acquired_twice_is_two_cines_where_it_says_when(tmp_path: Path) -> None:
-    images = one_series(*later((0, 1, 2, 3, 4), "", one_series=True))
+    images = one_series(*later((0, 1, 2, 3, 4), "cine sax", one_series=True))
     for n, ds in enumerate(images):
         ds.AcquisitionTime = "100000" if n < 40 else "101500"
     report = import_dicom(save(tmp_path / "in", images), tmp_path / "out")

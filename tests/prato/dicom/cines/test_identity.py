@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydicom.dataset import FileDataset
 
+from prato.dicom.cines.identity import pseudonym
 from prato.dicom.importer import import_dicom
-from prato.dicom.reading.files import LIMITS
+from prato.dicom.reading.files import LIMITS, DicomError
 from prato.dicom.studies import import_into_studies
 from tests.prato.dicom.scans import BIRTH, NAME, NUMBER, Scan, check, only, save, uid
 
@@ -80,12 +83,14 @@ def out(tmp_path: Path) -> Path:
 OTHER = replace(SCAN, number=7, origin=(40.0, -80.25, 90.0))
 
 
-def test_a_cine_keeps_its_name_when_another_of_its_examination_arrives(tmp_path: Path, out: Path) -> None:
-    [one] = import_dicom(save(tmp_path / "one", SCAN.images()), out).imported
-    report = import_dicom(save(tmp_path / "both", [*SCAN.images(), *OTHER.images()]), out)
+@pytest.mark.parametrize("way", ["script", "server"])
+def test_a_cine_keeps_its_name_when_another_of_its_examination_arrives(tmp_path: Path, out: Path, way: str) -> None:
+    imports = import_dicom if way == "script" else lambda source, out: import_into_studies(source, out, "none", LIMITS)[0]
+    [one] = imports(save(tmp_path / "one", SCAN.images()), out).imported
+    report = imports(save(tmp_path / "both", [*SCAN.images(), *OTHER.images()]), out)
     assert [cine.is_new for cine in report.imported] == [False, True]
     assert report.imported[0].study == one.study and report.imported[1].study.endswith("_s7_4d")
-    report = import_dicom(save(tmp_path / "other", OTHER.images()), out)
+    report = imports(save(tmp_path / "other", OTHER.images()), out)
     assert [(cine.study.endswith("_s7_4d"), cine.is_new) for cine in report.imported] == [(True, False)]
     assert len([*out.glob("*_4d.nii.gz")]) == 2
 
@@ -109,6 +114,55 @@ def test_a_cine_that_has_grown_is_refused_and_makes_no_second_study(tmp_path: Pa
     report = import_dicom(save(tmp_path / "long", [*SCAN.images(), *OTHER.images()]), out)
     assert len(report.imported) == 1 and "already exists with other content" in report.refused[0]
     assert len([*out.glob("*_4d.nii.gz")]) == 2
+
+
+def renamed(images: list[FileDataset]) -> list[FileDataset]:
+    for image in images:
+        image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = uid("again", image.SOPInstanceUID)
+    return images
+
+
+@pytest.mark.parametrize("images", [lambda: [*SCAN.images(), *renamed(SCAN.images())], lambda: renamed(SCAN.images())])
+@pytest.mark.parametrize("way", ["script", "server"])
+def test_a_cine_that_came_again_under_other_uids_is_there_already(
+    tmp_path: Path, out: Path, images: Callable[[], list[FileDataset]], way: str
+) -> None:
+    """It was refused, as if it were another one."""
+    imports = import_dicom if way == "script" else lambda source, out: import_into_studies(source, out, "none", LIMITS)[0]
+    [first] = imports(save(tmp_path / "once", SCAN.images()), out).imported
+    before = everything_written(out)
+    source = save(tmp_path / "again", images())
+    for _ in range(2):
+        report = imports(source, out)
+        assert report.refused == [] and [(cine.study, cine.is_new) for cine in report.imported] == [(first.study, False)]
+        assert everything_written(out) == before
+    [note] = [note for note in report.imported[0].notes if "there already, from copies of these images with other UIDs" in note]
+    for name in re.findall(r"\S+_4d\S+", note):  # as it says
+        (out / name).unlink()
+    [again] = imports(source, out).imported
+    assert again.study == first.study and again.is_new and not any("there already" in note for note in again.notes)
+
+
+@pytest.mark.parametrize("way", ["script", "server"])
+@pytest.mark.parametrize(
+    ("changed", "what"),
+    [
+        (replace(SCAN, phases=7), " (5 slices of 8 phases, and now 5 of 7)"),
+        (replace(SCAN, slices=4), " (5 slices of 8 phases, and now 4 of 8)"),
+        (replace(SCAN, rr_ms=900.0), " (other values of phase_times_ms, trigger_times_ms, rr_interval_ms)"),
+    ],
+)
+def test_a_cine_that_has_changed_is_refused_with_what_has(tmp_path: Path, out: Path, changed: Scan, what: str, way: str) -> None:
+    import_dicom(save(tmp_path / "first", SCAN.images()), out)
+    images = [changed.image(k, t) for k in range(changed.slices) for t in range(changed.phases)]
+    source = save(tmp_path / "changed", images)
+    if way == "script":
+        [said] = import_dicom(source, out).refused
+    else:
+        with pytest.raises(DicomError) as error:
+            import_into_studies(source, out, "none", LIMITS)
+        said = str(error.value)
+    assert f" already exists with other content{what}: " in said
 
 
 def test_whoever_wants_other_names_gets_them(tmp_path: Path, out: Path) -> None:
@@ -152,3 +206,24 @@ def test_what_is_left_out_alike_of_many_examinations_is_one_line(tmp_path: Path)
         ds.StudyInstanceUID = uid("study", n)
     report = import_dicom(save(tmp_path / "src", images), tmp_path / "dst")
     assert report.left_out == [f"series 1 (scan) in {len(images)} examinations, {len(images)} files: one phase"]
+
+
+@pytest.mark.parametrize("is_named", [lambda n: n % 2, lambda n: n < 40], ids=["some images", "one of two series"])
+def test_an_examination_of_which_some_images_name_the_issuer_is_of_one_patient(tmp_path: Path, is_named: Callable[[int], bool]) -> None:
+    """A series was refused as of several patients, and two series were those of two."""
+    images = [*SCAN.images(), *OTHER.images()]
+    for n, image in enumerate(images):
+        image.IssuerOfPatientID = "HOSPITAL" if is_named(n) else ""
+    report = import_dicom(save(tmp_path / "in", images), tmp_path / "out")
+    assert report.refused == [] and len(report.imported) == 2
+    [patient] = {cine.study.split("_")[0] for cine in report.imported}
+    assert patient == f"p{pseudonym(NUMBER, 'HOSPITAL')}"
+    assert report.warnings[0].startswith(f"{patient}: some images name who issued the patient's number, and others")
+
+
+def test_an_examination_with_two_issuers_of_one_number_is_refused(tmp_path: Path) -> None:
+    images = SCAN.images()
+    for image, issuer in zip(images, ["HOSPITAL", "CLINIC", *[""] * 38]):
+        image.IssuerOfPatientID = issuer
+    report = import_dicom(save(tmp_path / "in", images), tmp_path / "out")
+    assert report.imported == [] and "its images disagree about the patient" in report.refused[0]

@@ -147,3 +147,23 @@ def test_images_without_the_uid_of_their_series_are_taken_and_cannot_be_exported
     report = import_dicom(save(tmp_path / "in", scan.images()), tmp_path / "out")
     check(scan, report, tmp_path / "out")
     assert report.warnings == ["40 images lack the UID of study, series or instance: labels on them cannot be exported."]
+
+
+@pytest.mark.parametrize(
+    ("tags", "name"),
+    [
+        ({"SeriesDescription": "perfusion rest"}, "perfusion rest"),
+        ({"SeriesDescription": "First pass"}, "First pass"),
+        ({"ProtocolName": "perf_sr_tfl"}, "perf_sr_tfl"),
+        ({"SequenceName": "*fl2d_tag"}, "*fl2d_tag"),
+        ({"ImageType": ["DERIVED", "PRIMARY", "T1 MAP"]}, "T1 MAP"),
+    ],
+)
+def test_a_cine_that_is_named_as_something_else_comes_with_a_warning(tmp_path: Path, tags: dict[str, object], name: str) -> None:
+    """As perfusion, or tags, that say nothing of times cannot be told from one."""
+    images = Scan(description="sax", extra=tags).images()
+    for ds in images:
+        del ds.TriggerTime
+    report = import_dicom(save(tmp_path / "in", images), tmp_path / "out")
+    [warning] = report.warnings
+    assert len(report.imported) == 1 and f' may be no plain cine, as its header names "{name}"' in warning

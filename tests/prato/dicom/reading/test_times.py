@@ -12,6 +12,7 @@ import pytest
 from pydicom.dataset import Dataset, FileDataset
 
 from prato.dicom.importer import import_dicom
+from prato.dicom.reading.times import DAY_S, read_moment
 from tests.prato.dicom.scans import Scan, check, only, save, uid
 
 SCAN = Scan()
@@ -149,6 +150,50 @@ def test_series_of_one_uid_are_told_apart_by_their_numbers(tmp_path: Path) -> No
     assert np.isclose(report.imported[0].step_ms or 0, 100)
 
 
+@pytest.mark.parametrize("is_timed", [True, False])
+def test_series_of_one_uid_and_one_number_are_told_apart_by_their_descriptions(tmp_path: Path, is_timed: bool) -> None:
+    """Without times they were a cine of both, and with times they were left out."""
+    images = [*SCAN.images(), *replace(SCAN, number=2, description="tagging").images()]
+    for n, ds in enumerate(images):
+        ds.SeriesInstanceUID, ds.SeriesNumber, ds.InstanceNumber = uid("study", 1), 1, n + 1
+        if not is_timed:
+            del ds.TriggerTime
+    report = import_dicom(save(tmp_path / "in", images), tmp_path / "out")
+    check(SCAN, report, tmp_path / "out")
+    assert report.left_out == ["series 1 (tagging), 40 files: named as no plain cine, beside one that is"]
+
+
+def test_cines_of_one_uid_and_one_number_keep_their_names_whatever_the_order_of_their_files(tmp_path: Path) -> None:
+    images = [*replace(SCAN, description="rest").images(), *replace(SCAN, number=2, description="stress").images()]
+    for ds in images:
+        ds.SeriesInstanceUID, ds.SeriesNumber = uid("study", 1), 1
+    found = []
+    for name, own in (("one", images), ("other", images[::-1])):
+        for n, ds in enumerate(own):
+            save(tmp_path / name, [ds], name=lambda _, n=n: f"{n:03}")  # type: ignore[misc]
+        found.append({cine.study: cine.label for cine in import_dicom(tmp_path / name, tmp_path / f"to {name}").imported})
+    assert found[0] == found[1] and len(found[0]) == 2
+
+
+@pytest.mark.parametrize("description", [lambda n: f"{n % 8}", lambda n: f"{n // 8}", lambda n: "" if n == 11 else "cine"])
+def test_descriptions_that_differ_within_one_series_do_not_tear_it_apart(tmp_path: Path, description: Callable[[int], str]) -> None:
+    images = SCAN.images()
+    for n, ds in enumerate(images):
+        ds.SeriesDescription = description(n)
+    report = import_dicom(save(tmp_path / "in", images), tmp_path / "out")
+    check(SCAN, report, tmp_path / "out")
+    assert (report.refused, report.left_out) == ([], [])
+
+
+def test_two_acquisitions_of_one_series_without_times_are_no_cine_of_both(tmp_path: Path) -> None:
+    images = [*SCAN.images(), *replace(SCAN, number=2).images()]
+    for n, ds in enumerate(images):
+        ds.SeriesInstanceUID, ds.SeriesNumber, ds.InstanceNumber, ds.AcquisitionNumber = uid("study", 1), 1, n + 1, 1 + n // 40
+        del ds.TriggerTime
+    report = import_dicom(save(tmp_path / "in", images), tmp_path / "out")
+    assert report.imported == [] and "80 files: images of 2 acquisitions without times" in report.left_out[0]
+
+
 @pytest.mark.parametrize(
     "number",
     [lambda n: n % SCAN.phases, lambda n: n, lambda n: n // SCAN.phases, lambda n: None if n % 3 else 1],
@@ -195,6 +240,36 @@ def test_phases_that_were_acquired_one_after_the_other_are_a_cine(
     assert only(report, tmp_path / "out")[1]["phase_times_ms"][:3] == [0, 100, 200]
 
 
+def test_images_of_which_some_do_not_say_the_day_are_phases_of_one_heartbeat(tmp_path: Path) -> None:
+    """Those with a date counted as acquired many heartbeats after the others."""
+    images = SCAN.images()
+    for n, ds in enumerate(images):
+        ds.TriggerTime, ds.AcquisitionTime = ds.TriggerTime / 3, f"1011{n // 8:02}.{n % 8:02}"  # an early part of the heartbeat
+        if n % 2:
+            ds.AcquisitionDate = "20260131"
+    report = import_dicom(save(tmp_path / "in", images), tmp_path / "out")
+    check(SCAN, report, tmp_path / "out")
+    assert (report.refused, report.left_out) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("date", "time", "seconds"),
+    [
+        ("00010101", "101112.5", DAY_S + 36672.5),
+        ("0001.01.01", "10:11:12.5", DAY_S + 36672.5),
+        ("00010102", "1011", 2 * DAY_S + 36660),
+        ("20120000", "10", 36000),  # in Sunnybrook's dates neither month nor day is known
+        ("        ", "235960.25+0100", DAY_S + 0.25),
+        ("", "101112.1234567", 36672.1234567),
+        ("20260131", "", None),
+        ("20260131", "about 10", None),
+    ],
+)
+def test_a_moment(date: str, time: str, seconds: float | None) -> None:
+    found = read_moment(date, time)
+    assert found is seconds is None or found == pytest.approx(seconds)
+
+
 def perfusion(triggers: Callable[[int, int], float]) -> list[FileDataset]:
     """First passes of three slices, which do not say when they were acquired."""
     images = replace(SCAN, slices=3, phases=20, description="").images()
@@ -216,6 +291,41 @@ def test_images_of_many_heartbeats_that_do_not_say_when_are_no_cine(
 ) -> None:
     report = import_dicom(save(tmp_path / "in", perfusion(triggers)), tmp_path / "out")
     assert report.imported == [] and why in report.left_out[0]
+
+
+def in_real_time(phases: int, rr_ms: float | None, wraps_at: float | None = None, is_timed: bool = True) -> list[FileDataset]:
+    """An image every 50 ms, over several heartbeats."""
+    images = replace(SCAN, phases=phases).images()
+    for n, ds in enumerate(images):
+        ms = n % phases * 50.0
+        ds.TriggerTime, ds.NominalInterval = ms if wraps_at is None else round(ms % wraps_at, 1), rr_ms
+        ds.AcquisitionTime = f"10{n // phases:02}{ms / 1000:09.6f}"
+        if not is_timed:
+            del ds.TriggerTime
+        elif wraps_at is None:
+            del ds.AcquisitionTime
+    return images
+
+
+@pytest.mark.parametrize(
+    ("images", "seconds"),
+    [
+        (lambda: in_real_time(61, 800), "3.0"),
+        (lambda: in_real_time(61, 800, is_timed=False), "3.0"),
+        (lambda: in_real_time(101, None, is_timed=False), "5.0"),
+        (lambda: in_real_time(61, 800, wraps_at=817), "3.0"),
+        (lambda: in_real_time(101, None, wraps_at=800), "5.0"),
+    ],
+    ids=["after the first R wave", "untimed", "untimed, without an interval", "after each R wave", "after each R wave, alike"],
+)
+def test_images_in_real_time_over_several_heartbeats_are_no_cine(
+    tmp_path: Path, images: Callable[[], list[FileDataset]], seconds: str
+) -> None:
+    """They were all phases of one heartbeat, 8 to 50 ms apart, in no order."""
+    report = import_dicom(save(tmp_path / "in", images()), tmp_path / "out")
+    assert report.imported == [] and report.refused == []
+    [line] = report.left_out
+    assert line.endswith(f": images over {seconds} s, more than one heartbeat")
 
 
 def test_a_short_cine_whose_images_are_numbered_anew_is_one(tmp_path: Path) -> None:

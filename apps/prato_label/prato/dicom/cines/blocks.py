@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -23,8 +23,11 @@ _PARALLEL = 1e-3
 #: Positions along the normal that are one slice, mm.
 SAME_SLICE_MM = 0.1
 #: The longest that one heartbeat lasts, ms.
-_BEAT_MS = 3000.0
+BEAT_MS = 3000.0
 _USUAL_BEAT_MS = 800.0
+#: A shorter R-R interval is no heart's, ms; and the phases of a heartbeat span at most so many times what is said of it.
+SHORTEST_BEAT_MS = 200.0
+MAX_SPAN = 1.5
 #: Of a heartbeat: times after the R wave that span less may be one, now a little later, now a little earlier.
 _ONE_TIME = 0.5
 #: Times that span less, ms, are in seconds. And phases lie no further apart than so many times the usual gap.
@@ -34,7 +37,8 @@ _UNEVEN = 2.0
 _PHASE_S = 0.25
 #: Descriptions of what may lie where the cine lies, and is none.
 _OTHER = re.compile(
-    r"tag(?!e)|perf(?!orm)|flow|veloc|(?<![a-z])(t1|t2|(pc|ti)(?![a-z]))|scout|venc|lge|delayed|molli|rvot|aort|atri(?!x)", re.IGNORECASE
+    r"tag(?!e)|perf(?!orm)|flow|veloc|(?<![a-z])(t1|t2|(pc|ti)(?![a-z]))|scout|venc|lge|first.?pass|delayed|molli|rvot|aort|atri(?!x)",
+    re.IGNORECASE,
 )
 
 
@@ -94,6 +98,11 @@ def is_parallel(a: Frame, b: Frame) -> bool:
 def is_named_plain(frame: Frame) -> bool:
     """Whether its series is not described as something else than a plain cine."""
     return _OTHER.search(frame.description) is None
+
+
+def other_name_of(frame: Frame) -> str | None:
+    """What names something else than a plain cine, if anything does: its description, protocol, sequence or type."""
+    return next((name for name in (frame.description, *frame.technique) if _OTHER.search(name)), None)
 
 
 def reference_of(frames: Iterable[Frame]) -> str:
@@ -156,6 +165,9 @@ def why_no_cine(block: Block) -> str | None:
     for what, values in (("echo times", [f.echo_ms for f in frames]), ("inversion times", [f.inversion_ms for f in frames])):
         if len(set(values)) > 1:
             return f"images of several {what}"
+    acquisitions = Counter(frame.acquisition_number for frame in frames)
+    if len(acquisitions) > 1 and min(acquisitions.values()) >= MIN_PHASES and len({frame.trigger_ms for frame in frames}) == 1:
+        return f"images of {len(acquisitions)} acquisitions without times that tell which of them are phases"
     return _why_not_one_beat(frames)
 
 
@@ -170,13 +182,15 @@ def _why_not_one_beat(frames: Sequence[Frame]) -> str | None:
     triggers = [frame.trigger_ms for frame in frames if frame.trigger_ms is not None]
     acquired = sorted((frame.acquired_s, frame.trigger_ms or 0.0) for frame in frames if frame.acquired_s is not None)
     seconds = [time for time, _ in acquired]
-    is_slow = len(acquired) == len(frames) and statistics.median(np.diff(seconds)) > _PHASE_S
-    slow = f"images over {seconds[-1] - seconds[0]:.0f} s, more than one heartbeat" if is_slow else None
+    lasted_ms = 1000 * (seconds[-1] - seconds[0]) if len(acquired) == len(frames) else 0.0
+    slow = _long(lasted_ms) if lasted_ms and statistics.median(np.diff(seconds)) > _PHASE_S else None
+    if slow is None and len(set(seconds)) == len(frames) and lasted_ms > _longest_ms(frames):
+        return _long(lasted_ms)  # one after the other, in real time
     if len(set(triggers)) <= 1:
         return slow
     span = max(triggers) - min(triggers)
-    if span > _BEAT_MS and not _is_in_microseconds(span, frames[0].rr_ms):
-        return f"images over {span / 1000:.0f} s, more than one heartbeat"
+    if span > _longest_ms(frames) and not _is_in_microseconds(span, frames[0].rr_ms):
+        return _long(span)
     repeated = set(Counter(triggers).values())
     if len(set(triggers)) >= MIN_PHASES and len(triggers) == len(frames) and min(repeated) > 1 and len(repeated) == 1:
         instances = [(frame.trigger_ms, frame.instance_number) for frame in frames]
@@ -188,6 +202,16 @@ def _why_not_one_beat(frames: Sequence[Frame]) -> str | None:
     if len(acquired) == len(frames):
         return slow if sum(before > after for (_, before), (_, after) in pairwise(acquired)) > 1 else None
     return f"images within {span:.0f} ms of many heartbeats" if span > _SECONDS and _is_jitter(frames) else None
+
+
+def _long(span_ms: float) -> str:
+    return f"images over {span_ms / 1000:.{int(span_ms < 10_000)}f} s, more than one heartbeat"
+
+
+def _longest_ms(frames: Sequence[Frame]) -> float:
+    """What the phases of one heartbeat span at most: if it is said how long that is, and hearts beat so, some more."""
+    rr_ms = frames[0].rr_ms
+    return BEAT_MS if rr_ms is None or rr_ms < SHORTEST_BEAT_MS else min(BEAT_MS, MAX_SPAN * rr_ms)
 
 
 def _is_jitter(frames: Sequence[Frame]) -> bool:
@@ -206,25 +230,6 @@ def beat_of(frames: Sequence[Frame]) -> float:
 def _is_in_microseconds(span: float, rr_ms: float | None) -> bool:
     """Whether phases so far apart are those of one heartbeat, whose times are not in milliseconds, as DICOM says."""
     return rr_ms is not None and 0.5 * rr_ms < span / 1000 < 1.1 * rr_ms
-
-
-def by_series(frames: Iterable[Frame]) -> dict[tuple[str, str, int | None], list[Frame]]:
-    """Frames by study, series, and its number, which tells series apart that were given one UID when they were made anonymous.
-
-    Where no number has a cine, the numbers count the images of one.
-    """
-    by_uid: dict[tuple[str, str], list[Frame]] = defaultdict(list)
-    for frame in frames:
-        by_uid[frame.study, frame.series].append(frame)
-    found: dict[tuple[str, str, int | None], list[Frame]] = {}
-    for uids, own in by_uid.items():
-        by_number: dict[int | None, list[Frame]] = defaultdict(list)
-        for frame in own:
-            by_number[frame.series_number].append(frame)
-        images = Counter((frame.series_number, frame.position) for frame in own)
-        parts = {own[0].series_number: own} if None in by_number or max(images.values()) < MIN_PHASES else by_number
-        found |= {(*uids, number): with_times(part) for number, part in parts.items()}
-    return found
 
 
 def with_times(frames: list[Frame]) -> list[Frame]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from prato.dicom.cines.blocks import is_named_plain, normal_of
+from prato.dicom.cines.blocks import is_named_plain, normal_of, other_name_of
 from prato.dicom.cines.stacks import LeftOut, Stack
 
 #: From the base of the left ventricle to its apex in most people, LPS: to the left, to the front, downwards.
@@ -52,6 +52,10 @@ def choose_short_axis(stacks: list[Stack]) -> tuple[list[Stack], list[LeftOut], 
             if stack not in plain:
                 left_out.append(_leave(stack, "named as no plain cine, beside one that is"))
         chosen = plain
+    for stack in chosen:
+        other = other_name_of(stack.frame)
+        if other is not None:
+            warnings.append(f'{stack.label} may be no plain cine, as its header names "{other}": look at it before you label it.')
     return chosen, left_out, warnings
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import permutations
@@ -50,13 +50,14 @@ def find_cines(series: Sequence[Iterable[Frame]], keep_identity: bool = False) -
         keep_identity: name the patient by their number, not by a pseudonym.
     """
     kept, copies = [], Counter[str]()
-    for frames in series:
+    named, warnings = _name_issuers([list(frames) for frames in series])
+    for frames in named:
         own, count = drop_copies(frames)
         kept.append(own)
         copies[own[0].series] += count
     stacks, left_out = find_stacks(kept)
-    chosen, others, warnings = choose_short_axis(stacks)
-    found = FoundCines(left_out=left_out + others, warnings=warnings)
+    chosen, others, guesses = choose_short_axis(stacks)
+    found = FoundCines(left_out=left_out + others, warnings=warnings + guesses)
     ordered: list[tuple[Stack, OrderedCine | None]] = []
     for stack in sorted(chosen, key=_place):
         cine = None
@@ -80,14 +81,31 @@ def find_cines(series: Sequence[Iterable[Frame]], keep_identity: bool = False) -
     return found
 
 
+def _name_issuers(series: Sequence[Sequence[Frame]]) -> tuple[list[list[Frame]], list[str]]:
+    """The ``series`` of one examination, whose images all name who issued the patient's number where some do; and a sentence."""
+    issuers: dict[str, set[str]] = defaultdict(set)
+    for number, issuer, *_ in {frame.patient for frames in series for frame in frames}:
+        issuers[number].add(issuer)
+    partly = {number: max(own) for number, own in issuers.items() if number and "" in own and len(own) == 2}
+
+    def name(frame: Frame) -> Frame:
+        number, _, *rest = frame.patient
+        return replace(frame, patient=(number, partly[number], *rest)) if number in partly else frame
+
+    said = "some images name who issued the patient's number, and others of the same examination do not: all count as this patient's."
+    warnings = [f"p{pseudonym(*who)}: {said}" for who in partly.items()]
+    return [[name(frame) for frame in frames] for frames in series], warnings
+
+
 def _is_beyond(stack: Stack, other: Stack) -> bool:
     """Whether all slices of ``stack`` lie on one side of those of ``other``, as if both were parts of one stack."""
     return fit(stack.slices, other.slices) and min(stack.slices) > max(other.slices)
 
 
-def _place(stack: Stack) -> tuple[int, str, tuple[float, ...]]:
+def _place(stack: Stack) -> tuple[int, str, str, tuple[float, ...]]:
     """By which stacks are sorted: the same whatever the order of their files."""
-    return stack.frame.series_number or 0, stack.frame.series, min(frame.position for frame in stack.frames)
+    first = stack.frame
+    return first.series_number or 0, first.series, first.description, min(frame.position for frame in stack.frames)
 
 
 def _put_in_order(stack: Stack, copies: int) -> OrderedCine:

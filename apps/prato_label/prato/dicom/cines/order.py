@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prato.dicom.cines.blocks import SAME_SLICE_MM, reference_of
+from prato.dicom.cines.blocks import BEAT_MS, MAX_SPAN, SAME_SLICE_MM, SHORTEST_BEAT_MS, reference_of
 from prato.dicom.cines.stacks import Stack, is_regular
 from prato.dicom.reading.files import DicomError
 from prato.dicom.reading.headers import Frame
@@ -22,10 +22,8 @@ _CRITERIA: tuple[tuple[str, Callable[[Frame], float | None]], ...] = (
 #: From the straight, even stack that is written, a slice may lie so far, mm; further, and space is no longer where the scanner says.
 _ROUNDING_MM = 0.05
 _TOLERATED_MM = 0.5
-#: Between which an R-R interval can be, ms; and how long the phases of a cine span at least, and at most, beyond its R-R interval.
-_BEAT_MS = (200.0, 3000.0)
+#: How long the phases of a cine span at least.
 _MIN_SPAN_MS = 100.0
-_MAX_SPAN = 1.5
 #: Slices of which one spans so many times what another does have their times in several units, such as s and ms.
 _UNIT = 10.0
 #: How much longer than usual the time between two phases is where one is missing between them.
@@ -195,7 +193,7 @@ def _why_untimed(triggers: np.ndarray) -> str | None:
     span = float(spans.mean())
     if span < _MIN_SPAN_MS:
         return f"all of them lie within {span:.3g} ms"
-    return f"they span {span / 1000:.0f} s" if span > _BEAT_MS[1] else None
+    return f"they span {span / 1000:.0f} s" if span > BEAT_MS else None
 
 
 def _note_gaps(triggers: np.ndarray, notes: list[str]) -> None:
@@ -229,7 +227,7 @@ def _heartbeat(rows: tuple[tuple[Frame, ...], ...], times: np.ndarray | None, no
     found = [frame.rr_ms for frames in rows for frame in frames if frame.rr_ms is not None]
     rr_ms = float(np.median(found)) if found else None
     span = 0.0 if times is None else float(times[-1])
-    if rr_ms is not None and not (_BEAT_MS[0] <= rr_ms <= _BEAT_MS[1] and span <= _MAX_SPAN * rr_ms):
+    if rr_ms is not None and not (SHORTEST_BEAT_MS <= rr_ms <= BEAT_MS and span <= MAX_SPAN * rr_ms):
         notes.append(f"The R-R interval that the files give, {rr_ms:.0f} ms, cannot be right: it is not used.")
         rr_ms = None
     if rr_ms is not None:

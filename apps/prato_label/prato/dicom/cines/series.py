@@ -2,20 +2,69 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import combinations
+from typing import TypeVar
 
-from prato.dicom.cines.blocks import MIN_PHASES, ONE_PHASE, Block, angle_between, normal_of, split_series, tell_repeats, why_no_cine
+from prato.dicom.cines.blocks import (
+    MIN_PHASES,
+    ONE_PHASE,
+    Block,
+    angle_between,
+    normal_of,
+    split_series,
+    tell_repeats,
+    why_no_cine,
+    with_times,
+)
 from prato.dicom.cines.parts import join_parts
 from prato.dicom.cines.single_phases import join_phases
 from prato.dicom.cines.single_slices import acquisitions, join_small, lies_next_to, slices_of
 from prato.dicom.cines.stacks import MIN_SLICES, LeftOut, Stack, fit, is_regular, overlap
 from prato.dicom.reading.headers import Frame
+from prato.dicom.reading.times import DAY_S
 
+_Key = TypeVar("_Key")
 #: Planes that are turned by less than this belonged to one stack; what is turned by more is another view, degrees.
 _TURNED = 30.0
+
+
+def by_series(frames: Iterable[Frame]) -> dict[tuple[str, str, int | None, str], list[Frame]]:
+    """Frames by study, series, and its number and description, which tell series apart that were given one UID when they were made
+    anonymous. Where no number has a cine, or one of the descriptions has none, they count the images of one.
+
+    Where some images of an examination do not say on which day they were acquired, the time of day alone counts.
+    """
+    found = list(frames)
+    dayless = {frame.study for frame in found if frame.acquired_s is not None and frame.acquired_s < DAY_S}
+    by_uid: dict[tuple[str, str], list[Frame]] = defaultdict(list)
+    for frame in found:
+        when = frame.acquired_s if frame.acquired_s is None or frame.study not in dayless else frame.acquired_s % DAY_S
+        by_uid[frame.study, frame.series].append(replace(frame, acquired_s=when))
+    series: dict[tuple[str, str, int | None, str], list[Frame]] = {}
+    for uids, own in by_uid.items():
+        numbers = _group(own, lambda frame: frame.series_number)
+        is_one = None in numbers or max(map(_most_images, numbers.values())) < MIN_PHASES
+        for number, numbered in ({own[0].series_number: own} if is_one else numbers).items():
+            described = _group(numbered, lambda frame: frame.description)
+            is_one = min(map(_most_images, described.values())) < MIN_PHASES
+            for text, part in ({numbered[0].description: numbered} if is_one else described).items():
+                series[(*uids, number, text)] = with_times(part)
+    return series
+
+
+def _group(frames: Iterable[Frame], key: Callable[[Frame], _Key]) -> dict[_Key, list[Frame]]:
+    found: dict[_Key, list[Frame]] = defaultdict(list)
+    for frame in frames:
+        found[key(frame)].append(frame)
+    return found
+
+
+def _most_images(frames: Iterable[Frame]) -> int:
+    """Of one slice."""
+    return max(Counter(frame.position for frame in frames).values())
 
 
 def find_stacks(series: Sequence[Iterable[Frame]]) -> tuple[list[Stack], list[LeftOut]]:

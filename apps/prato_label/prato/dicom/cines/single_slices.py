@@ -10,7 +10,7 @@ import numpy as np
 
 from prato.dicom.cines.blocks import Block, angle_between, is_named_plain, is_parallel, normal_of
 from prato.dicom.cines.breath_holds import AGAIN
-from prato.dicom.cines.stacks import MIN_SLICES, LeftOut, Stack, are_apart, fit, is_regular, lie_alike, overlap, shift_aside
+from prato.dicom.cines.stacks import MIN_SLICES, SAME_MM, LeftOut, Stack, are_apart, fit, is_regular, lie_alike, overlap, shift_aside
 from prato.dicom.reading.headers import Frame
 
 #: A slice that is turned by less, degrees, and whose centre lies by less beside the stack's, mm, was planned with it.
@@ -27,11 +27,11 @@ class _Slice:
     distance: float
     frames: tuple[Frame, ...]
 
-    @property
-    def when(self) -> tuple[float, int, int]:
-        """What was acquired later is larger."""
-        first = self.frames[0]
-        return first.acquired_s or 0.0, first.series_number or 0, max(frame.instance_number or 0 for frame in self.frames)
+    def when(self, place: Sequence[_Slice]) -> tuple[float, int, int]:
+        """What was acquired later than others of its ``place`` is larger: by their times, if all have one."""
+        first, is_timed = self.frames[0], all(one.frames[0].acquired_s is not None for one in place)
+        time = first.acquired_s or 0.0 if is_timed else 0.0
+        return time, first.series_number or 0, max(frame.instance_number or 0 for frame in self.frames)
 
     @property
     def number(self) -> str:
@@ -93,43 +93,79 @@ def join_small(stacks: list[Stack], small: Iterable[Block], left_out: list[LeftO
 
 def acquisitions(pool: list[_Slice], left_out: list[LeftOut]) -> list[tuple[list[_Slice], tuple[str, ...]]]:
     """The slices of ``pool``, which all fit, in order and each there once, with notes; what was acquired again as a whole, once more."""
-    places: list[list[_Slice]] = []
-    for one in sorted(pool, key=lambda one: one.distance):
-        if places and overlap([places[-1][0].distance], [one.distance]):
-            places[-1].append(one)
-        else:
-            places.append([one])
     usual = _Usual(pool)
+    places = _places(pool, usual)
     again = [place for place in places if len(place) > 1]
     found: list[tuple[list[_Slice], tuple[str, ...]]] = []
     if len(again) >= max(MIN_SLICES, AGAIN * len(places)):
-        first = [min(place, key=lambda one: (*(not good for good in usual.is_like(one)), one.when)) for place in places]
+        first = [min(place, key=lambda one: (*(not good for good in usual.is_like(one)), one.when(place))) for place in places]
         chosen = {id(one) for one in first}
         found.append((first, ()))
         return found + acquisitions([one for one in pool if id(one) not in chosen], left_out)
     notes: list[str] = []
-    found.append(([_choose(place, usual, left_out, notes) for place in places], tuple(notes)))
+    best = _choose(places, usual)
+    for place, one in zip(places, best):
+        _note_others(place, one, usual, left_out, notes)
+    found.append((best, tuple(notes)))
     return found
 
 
-def _choose(place: Sequence[_Slice], usual: _Usual, left_out: list[LeftOut], notes: list[str]) -> _Slice:
-    """Of what was acquired in one place the last that is like the other slices; the rest is added to ``left_out``, and noted."""
-    best = max(place, key=lambda one: (usual.is_like(one), one.when))
+def _places(pool: Iterable[_Slice], usual: _Usual) -> list[list[_Slice]]:
+    """The slices of ``pool`` by where they lie. Where these places are not even, a slice that was acquired again a little aside, so that
+    more than half of what it shows is what the other shows, has no place of its own."""
+    ordered = sorted(pool, key=lambda one: one.distance)
+    found: list[list[list[_Slice]]] = []
+    for same_mm in (SAME_MM, max(SAME_MM, _same_tissue_mm(ordered[0]))):
+        places: list[list[_Slice]] = []
+        for one in ordered:
+            if places and overlap([places[-1][0].distance], [one.distance], same_mm):
+                places[-1].append(one)
+            else:
+                places.append([one])
+        found.append(places)
+    narrow, wide = found
+    return wide if _lie_evenly(_choose(wide, usual)) and not _lie_evenly(_choose(narrow, usual)) else narrow
+
+
+def _lie_evenly(slices: Iterable[_Slice]) -> bool:
+    return is_regular([one.distance for one in slices])
+
+
+def _same_tissue_mm(one: _Slice) -> float:
+    return 0.5 * (one.frames[0].thickness or 0.0)
+
+
+def _choose(places: Sequence[Sequence[_Slice]], usual: _Usual) -> list[_Slice]:
+    """Of each place the last slice that is like the others and, if the first ones of all places lie evenly, lies evenly with them."""
+    ranked = [sorted(place, key=lambda one: (usual.is_like(one), one.when(place)), reverse=True) for place in places]
+    best = [own[0] for own in ranked]
+    found = [min(place, key=lambda one: one.when(place)) for place in places]
+    if _lie_evenly(best) or not _lie_evenly(found):
+        return best
+    for n, own in enumerate(ranked):
+        found[n] = next(one for one in own if _lie_evenly([*found[:n], one, *found[n + 1 :]]))
+    return found
+
+
+def _note_others(place: Sequence[_Slice], best: _Slice, usual: _Usual, left_out: list[LeftOut], notes: list[str]) -> None:
+    """Add what was acquired in the place of ``best``, which is used, to ``left_out``, and note it."""
     for other in place:
         if other is best:
             continue
-        is_later = usual.is_like(best) == usual.is_like(other)
+        is_alike = usual.is_like(best) == usual.is_like(other)
+        is_later = is_alike and best.when(place) > other.when(place)
         label = best.frames[0].label
         left_out.append(_left([other], f"acquired again in {label}" if is_later else f"a slice that {label} has already"))
         if is_named_plain(best.frames[0]) != is_named_plain(other.frames[0]):
             continue  # images of another kind in the same place, such as flow, are no second acquisition
-        why = "as the later ones" if is_later else "as they are like those of the other slices"
+        why, away = "as the later ones" if is_later else "as they are like those of the other slices", ""
+        if is_alike and not is_later:
+            why, away = "as they lie evenly with the others", f", {abs(best.distance - other.distance):.1f} mm away"
         if best.frames[0].series == other.frames[0].series:
-            note = f"A slice was acquired twice in {best.number}: its images {best.instances} are used, {why}, and not {other.instances}."
+            used, others = f" in {best.number}: its images {best.instances}", other.instances
         else:
-            note = f"A slice was acquired twice: the images of {best.number} are used, {why}, and not those of {other.number}."
-        notes.append(note)
-    return best
+            used, others = f": the images of {best.number}", f"those of {other.number}"
+        notes.append(f"A slice was acquired twice{used} are used, {why}, and not {others}{away}.")
 
 
 def _by_distance(slices: Iterable[_Slice]) -> dict[float, tuple[Frame, ...]]:
@@ -146,16 +182,19 @@ def _continue_stacks(stacks: list[Stack], series: int, slices: list[_Slice], lef
     usual = _Usual(there.values())
     again = [one for one in slices if overlap(there, [one.distance])]
     is_own = len(again) >= max(MIN_SLICES, AGAIN * len(there))
-    if is_own and is_regular([one.distance for one in slices]) and all(map(usual.is_quite_like, again)):
+    if is_own and _lie_evenly(slices) and all(map(usual.is_quite_like, again)):
         return slices
     notes = list(stacks[n].notes)
     for one in again:
         before = next(place for place in there if overlap([place], [one.distance]))
         if is_own:
             left_out.append(_left([one], f"a slice that {stacks[n].label} has already"))
-        elif _choose([there[before], one], usual, left_out, notes) is one:
+        else:
+            others = [[other] for place, other in there.items() if place != before]
+            best = _choose([*others, [there[before], one]], usual)[-1]
+            _note_others([there[before], one], best, usual, left_out, notes)
             del there[before]
-            there[one.distance] = one
+            there[best.distance] = best
     stacks[n] = Stack(_by_distance(sorted(there.values(), key=lambda one: one.distance)), tuple(notes), stacks[n].flaw)
     remaining = [one for one in slices if one not in again]
     for group in (remaining, *([one] for one in remaining)):  # all at once, as one of them alone may lie beyond the next
@@ -169,9 +208,17 @@ def _continue_stacks(stacks: list[Stack], series: int, slices: list[_Slice], lef
 def _leave(few: list[_Slice], stacks: list[Stack], rest: list[list[_Slice]]) -> list[LeftOut]:
     """The reasons for ``few`` slices that are no stack, and a note in the one that they seem to be a part of."""
     frames = few[0].frames
-    again = next((stack for stack in stacks if fit(stack.slices, {0.0: frames}) and overlap(stack.slices, [few[0].distance])), None)
-    if again is not None:
-        return [_left([one], f"a slice that {again.label} has already") for one in few]
+    near_mm = max(SAME_MM, _same_tissue_mm(few[0]))
+    n = next(
+        (n for n, one in enumerate(stacks) if fit(one.slices, {0.0: frames}) and overlap(one.slices, [few[0].distance], near_mm)), None
+    )
+    if n is not None:
+        away = min(abs(few[0].distance - place) for place in stacks[n].slices)
+        if away >= SAME_MM and is_named_plain(frames[0]) == is_named_plain(stacks[n].frame):
+            where = f"{away:.1f} mm away, in {few[0].number}"
+            note = f"A slice was acquired again {where}: it is left out, as it does not lie evenly with the others."
+            stacks[n] = Stack(stacks[n].slices, (*stacks[n].notes, note), stacks[n].flaw)
+        return [_left([one], f"a slice that {stacks[n].label} has already") for one in few]
     reason = f"a cine of {len(few)} slice{'s' * (len(few) != 1)}"
     others = [next(iter(stack.slices.values())) for stack in stacks] + [other[0].frames for other in rest]
     apart = next((other[0].label for other in others if are_apart(frames, other) and lie_alike(frames[0], other[0])), None)

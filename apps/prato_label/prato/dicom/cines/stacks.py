@@ -82,8 +82,9 @@ def shift_aside(a: Frame, b: Frame) -> float:
     return float(np.linalg.norm(step - (normal @ step) * normal))
 
 
-def overlap(a: Iterable[float], b: Iterable[float]) -> bool:
-    return any(abs(x - y) < SAME_MM for x in a for y in b)
+def overlap(a: Iterable[float], b: Iterable[float], same_mm: float = SAME_MM) -> bool:
+    """Whether one of the slices at distances ``a`` lies nearer than ``same_mm`` to one of ``b``."""
+    return any(abs(x - y) < same_mm for x in a for y in b)
 
 
 def is_regular(distances: Sequence[float]) -> bool:

@@ -17,6 +17,20 @@ from prato.dicom.reading.headers import Frame, without_warnings
 
 SCHEMA = "prato-label/cine/1"
 _VALID_UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))*")
+#: What may differ between two imports of the same images: what was noted of them, and which of several copies were used.
+_OF_COPIES = {"notes"} | {
+    f"dicom.{name}"
+    for name in (
+        "sop_class_uid",
+        "series_instance_uids",
+        "frame_of_reference_uid",
+        "uids_are_valid",
+        "sop_instance_uids",
+        "series_of_slice",
+        "series_of_image",
+        "frame_numbers",
+    )
+}
 #: What --keep-identity copies, by DICOM's names.
 IDENTITY = (
     "PatientID",
@@ -63,13 +77,50 @@ def hash_phases(array: np.ndarray) -> list[str]:
     return [hashlib.sha256(array[..., t].astype("<f8").tobytes(order="F")).hexdigest()[:16] for t in range(array.shape[3])]
 
 
-def is_sidecar_of(path: Path, raw: bytes) -> bool:
-    """Whether ``path`` holds the sidecar ``raw``, be it as it was written before sidecars had hashes of voxels."""
+def differences(path: Path, raw: bytes) -> list[str]:
+    """In which of its fields, ``"phases"`` or ``"dicom.rows"``, the sidecar ``raw`` says something else than the one at ``path``.
+
+    Hashes of voxels are not missed in sidecars that were written before there were any. A file that is no sidecar differs in ``"schema"``.
+    """
     try:
         there, new = json.loads(path.read_bytes()), json.loads(raw)
     except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(there, dict) and there == {name: value for name, value in new.items() if name in there or name != "voxels_sha256"}
+        return ["schema"]
+    if not isinstance(there, dict) or there.get("schema") != new["schema"] or not isinstance(there.get("dicom"), dict):
+        return ["schema"]
+    if "voxels_sha256" not in there:
+        del new["voxels_sha256"]
+    one, other = ({**content, **{f"dicom.{name}": value for name, value in content["dicom"].items()}} for content in (there, new))
+    return [name for name in {**one, **other} if name != "dicom" and one.get(name) != other.get(name)]
+
+
+def is_same_cine(path: Path, raw: bytes) -> bool:
+    """Whether ``path`` holds the sidecar ``raw``, be it that copies of the images, under other UIDs, were imported then."""
+    return set(differences(path, raw)) <= _OF_COPIES
+
+
+def note_copies(path: Path, raw: bytes) -> list[str]:
+    """A note for a cine whose sidecar at ``path`` names other copies of its images than ``raw``; none where both name the same."""
+    if "dicom.sop_instance_uids" not in differences(path, raw):
+        return []
+    image = path.with_suffix(".nii.gz").name
+    return [
+        "It is there already, from copies of these images with other UIDs, to which exports of its labels refer. For exports that refer to "
+        f"these images, move {image} and {path.name} away and import again: its labels fit."
+    ]
+
+
+def tell_differences(path: Path, raw: bytes) -> str:
+    """What the cine of the sidecar at ``path`` has and that of ``raw`` has not, in brackets; nothing where ``path`` cannot be read."""
+    found = differences(path, raw)
+    if "schema" in found:
+        return ""
+    there, new = json.loads(path.read_bytes()), json.loads(raw)
+    if {"slices", "phases"} & {*found}:
+        return f" ({there.get('slices')} slices of {there.get('phases')} phases, and now {new['slices']} of {new['phases']})"
+    if "voxels_sha256" in found or not found:
+        return " (other voxels)"
+    return f" (other values of {', '.join(found)})"
 
 
 def remove_sidecar(image: Path) -> None:

@@ -52,6 +52,12 @@ class SourceFile:
     open: Callable[[], BinaryIO]
 
 
+def file_length(file: SourceFile) -> int:
+    """In bytes."""
+    with file.open() as stream:
+        return stream.seek(0, os.SEEK_END)
+
+
 @contextmanager
 def open_source(path: str | os.PathLike[str], limits: ArchiveLimits = LIMITS) -> Iterator[list[SourceFile]]:
     """All files of ``path``, sorted by name, for as long as the block lasts.

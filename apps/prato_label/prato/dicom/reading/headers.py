@@ -35,7 +35,8 @@ class Frame:
     """One image: where its pixels are, which series it is of, where it lies (LPS mm, as in DICOM), and when in the heartbeat.
 
     Attributes:
-        number: its index in the file, from 0. kind: "magnitude", "phase" or "part" (real or imaginary).
+        number: its index in the file, from 0. technique: what, besides the description, may name what is shown.
+        kind: "magnitude", "phase" or "part" (real or imaginary).
         spacing: between rows, and between columns, mm. orientation: along a row, and along a column. position: of the first pixel.
         delays_ms: since the R wave, in each of the ways in which headers say so. phase_indices: likewise, which phase it is.
         trigger_ms, temporal_index: the first of each, or of a whole series the first that tells phases apart.
@@ -50,6 +51,7 @@ class Frame:
     series: str
     series_number: int | None
     description: str
+    technique: tuple[str, ...]
     sop_class: str
     sop_instance: str
     frame_of_reference: str
@@ -65,6 +67,7 @@ class Frame:
     trigger_ms: float | None
     temporal_index: int | None
     instance_number: int | None
+    acquisition_number: int | None
     rr_ms: float | None
     acquired_s: float | None
     echo_ms: float | None
@@ -198,7 +201,7 @@ def _frame(levels: Sequence[Dataset], file: SourceFile, number: int, sop_class: 
         raise DicomError("an image that does not say how large its pixels are (PixelSpacing)")
     types = {str(part).upper() for level in levels for name in ("ImageType", "FrameType") for part in _many(level.get(name))}
     types |= {text("ComplexImageComponent").upper()}
-    date = text("AcquisitionDate").replace(".", "")  # as in ACR-NEMA
+    moment = text("FrameAcquisitionDateTime")
     rate = one("HeartRate")
     rr = one("RRIntervalTimeNominal", "NominalInterval") or (60000 / rate if rate else None)
     delays, indices = delays_of(levels), (whole("TemporalPositionIdentifier", "TemporalPositionIndex"), phase_index(levels))
@@ -210,6 +213,7 @@ def _frame(levels: Sequence[Dataset], file: SourceFile, number: int, sop_class: 
         series=text("SeriesInstanceUID"),
         series_number=whole("SeriesNumber"),
         description=printable(text("SeriesDescription"))[:60],
+        technique=tuple(printable(name)[:60] for name in (text("ProtocolName"), text("SequenceName"), *sorted(types))),
         sop_class=sop_class,
         sop_instance=text("SOPInstanceUID"),
         frame_of_reference=text("FrameOfReferenceUID"),
@@ -225,8 +229,9 @@ def _frame(levels: Sequence[Dataset], file: SourceFile, number: int, sop_class: 
         trigger_ms=next((delay for delay in delays if delay is not None), None),
         temporal_index=next((index for index in indices if index is not None), None),
         instance_number=whole("InstanceNumber") if len(levels) == 1 else count_frame(levels[-1], number),
+        acquisition_number=whole("AcquisitionNumber"),
         rr_ms=rr if rr and rr > 0 else None,
-        acquired_s=read_moment(text("FrameAcquisitionDateTime") or f"{date:8.8}" + text("AcquisitionTime")),
+        acquired_s=read_moment(moment[:8] or text("AcquisitionDate"), moment[8:] or text("AcquisitionTime")),
         echo_ms=one("EchoTime", "EffectiveEchoTime"),
         inversion_ms=one("InversionTime"),
         rescale=(scale("RescaleSlope", 1.0), scale("RescaleIntercept", 0.0)),

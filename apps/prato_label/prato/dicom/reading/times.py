@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from datetime import datetime
 
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
+from pydicom.valuerep import DA
 
 #: What is as good as the time since the R wave; and dimensions of an object's frames that count phases, the best first.
 _DELAYS = ("TriggerTime", "NominalCardiacTriggerDelayTime", "ActualCardiacTriggerDelayTime")
 _TIME_DIMENSIONS = (*_DELAYS, "NominalPercentageOfCardiacPhase", "TemporalPositionIndex", "TemporalPositionIdentifier")
 _MAX_FRAMES = 10**6
+DAY_S = 86400.0
+#: pydicom's TM, which must end there, would turn the 60th second of a minute into the 59th, and refuse more than six decimals.
+_TIME = re.compile(r"(\d\d):?(\d\d)?:?(\d\d(?:\.\d*)?)?", re.ASCII)
 
 
 def numbers_of(level: Dataset, name: str, count: int) -> tuple[float, ...] | None:
@@ -56,15 +59,18 @@ def count_frame(ds: Dataset, number: int) -> int:
     return int(number_of(ds, "InstanceNumber") or 0) * _MAX_FRAMES + int(number_of(ds, "ConcatenationFrameOffsetNumber") or 0) + number + 1
 
 
-def read_moment(text: str) -> float | None:
-    """Seconds since a day that is always the same, of ``text``, DICOM's YYYYMMDDHHMMSS.ffffff&ZZXX. Since its own midnight where the date,
-    which may be eight blanks, cannot be read; None where the time cannot be."""
-    time = re.split(r"[+-]", text[8:])[0]
-    try:
-        seconds = int(time[:2]) * 3600 + int(time[2:4]) * 60 + float(time[4:] or 0)
-    except ValueError:
+def read_moment(date: str, time: str) -> float | None:
+    """Seconds since a day that is always the same, of DICOM's DA and TM, or those of ACR-NEMA, with dots and colons.
+
+    What follows the time, such as the time zone in a DT, is not read. Less than ``DAY_S``, since midnight, where the date cannot be read;
+    None where the time cannot be.
+    """
+    found = _TIME.match(time)
+    if found is None:
         return None
+    hours, minutes, seconds = (float(part or 0) for part in found.groups())
     try:
-        return datetime.strptime(text[:8], "%Y%m%d").toordinal() * 86400 + seconds
+        day = DA(date)
     except ValueError:
-        return seconds
+        day = None
+    return (day.toordinal() * DAY_S if day else 0.0) + 3600 * hours + 60 * minutes + seconds
