@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from prato_server.log_lines import shorten_packed
+from prato_server.log_lines import ShortenPacked, shorten_packed
 
 
 @pytest.fixture
@@ -38,3 +38,9 @@ def test_what_people_read_stays_as_it_is(written: io.StringIO) -> None:
     except ValueError:
         logging.getLogger("lib").exception("100 %% sure of %s", "it")
     assert written.getvalue().startswith(f"{sentence}\n100 % sure of it\nTraceback")
+
+
+def test_a_message_that_its_arguments_do_not_fit_is_left_to_the_handler() -> None:
+    """Whoever logged it got the error, and a request failed."""
+    record = logging.LogRecord("lib", logging.WARNING, "", 1, "%d studies", ("many",), None)
+    assert ShortenPacked().filter(record) and record.args == ("many",)

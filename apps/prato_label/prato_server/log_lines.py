@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 
-#: Of a click's mask, which is base64; nothing that a person reads is so long without a space, a dot or a dash.
+#: Of a click's mask, which is base64; nothing that a person reads is so long without a space or another sign.
 _PACKED = re.compile(r"[A-Za-z0-9+/=]{256,}")
 _SHOWN = 16
 
@@ -15,7 +15,10 @@ class ShortenPacked(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Every record passes."""
-        text = record.getMessage()
+        try:
+            text = record.getMessage()
+        except Exception:  # its arguments do not fit: the handler says so, and whoever logs it goes on
+            return True
         short = _PACKED.sub(lambda found: f"{found[0][:_SHOWN]}... ({len(found[0])} characters)", text)
         if short != text:
             record.msg, record.args = short, ()
