@@ -202,6 +202,17 @@ def test_a_last_acquisition_that_was_broken_off_is_not_used(tmp_path: Path, imag
     assert f"{count} files" in report.left_out[0]
 
 
+@pytest.mark.parametrize(("thickness", "gap"), [(10, 4.0), (80, 4.0), (80, 8.0), (6.5, 3.0)])
+def test_of_thick_slices_that_overlap_none_is_a_repetition(tmp_path: Path, thickness: float, gap: float) -> None:
+    """Where one is missing, every other was left out as acquired again, and a cine of the rest made, or none of it was a cine."""
+    images = [ds for ds in replace(SCAN, gap=gap, slices=8).one_series_a_slice() if ds.SeriesNumber != 105]
+    for ds in images:
+        ds.AcquisitionTime, ds.SliceThickness = f"10{ds.SeriesNumber - 100:02}00", thickness
+    report = import_dicom(save(tmp_path / "in", images), tmp_path / "out")
+    assert (report.imported, report.left_out) == ([], [])
+    assert "its slices are not evenly spaced" in report.refused[0]
+
+
 def test_a_series_in_which_all_was_acquired_twice_is_two_cines_where_it_says_when(tmp_path: Path) -> None:
     images = one_series(*later((0, 1, 2, 3, 4), "cine sax", one_series=True))
     for n, ds in enumerate(images):

@@ -44,7 +44,10 @@ def test_a_private_copy_of_another_header_in_an_enhanced_object_is_not_read(tmp_
     assert {one for row in sidecar["dicom"]["sop_instance_uids"] for one in row} == {ds.SOPInstanceUID}
 
 
-@pytest.mark.parametrize("values", [{"NominalInterval": 60}, {"NominalInterval": 800_000}, {"NominalInterval": None, "HeartRate": 7000}])
+@pytest.mark.parametrize(
+    "values",
+    [{"NominalInterval": 60}, {"NominalInterval": 400}, {"NominalInterval": 800_000}, {"NominalInterval": None, "HeartRate": 7000}],
+)
 def test_an_interval_that_no_heart_has_is_estimated(tmp_path: Path, values: dict[str, object]) -> None:
     report = import_dicom(save(tmp_path / "in", changed(SCAN.images(), set_tags(**values))), tmp_path / "out", phases="ed,es")
     _, sidecar = only(report, tmp_path / "out")

@@ -28,6 +28,9 @@ _USUAL_BEAT_MS = 800.0
 #: A shorter R-R interval is no heart's, ms; and the phases of a heartbeat span at most so many times what is said of it.
 SHORTEST_BEAT_MS = 200.0
 MAX_SPAN = 1.5
+#: Phases that span more R-R intervals are of several heartbeats. Up to here the interval may be wrong: half of it is said by a monitor that
+#: takes T waves for R waves.
+_SEVERAL_BEATS = 2.0
 #: Of a heartbeat: times after the R wave that span less may be one, now a little later, now a little earlier.
 _ONE_TIME = 0.5
 #: Times that span less, ms, are in seconds. And phases lie no further apart than so many times the usual gap.
@@ -209,9 +212,9 @@ def _long(span_ms: float) -> str:
 
 
 def _longest_ms(frames: Sequence[Frame]) -> float:
-    """What the phases of one heartbeat span at most: if it is said how long that is, and hearts beat so, some more."""
-    rr_ms = frames[0].rr_ms
-    return BEAT_MS if rr_ms is None or rr_ms < SHORTEST_BEAT_MS else min(BEAT_MS, MAX_SPAN * rr_ms)
+    """What the phases of one heartbeat span at most: if it is said how long that is, and hearts beat so, twice as long."""
+    rr_ms = statistics.median([frame.rr_ms or 0.0 for frame in frames])
+    return BEAT_MS if rr_ms < SHORTEST_BEAT_MS else min(BEAT_MS, _SEVERAL_BEATS * rr_ms)
 
 
 def _is_jitter(frames: Sequence[Frame]) -> bool:

@@ -10,7 +10,19 @@ import numpy as np
 
 from prato.dicom.cines.blocks import Block, angle_between, is_named_plain, is_parallel, normal_of
 from prato.dicom.cines.breath_holds import AGAIN
-from prato.dicom.cines.stacks import MIN_SLICES, SAME_MM, LeftOut, Stack, are_apart, fit, is_regular, lie_alike, overlap, shift_aside
+from prato.dicom.cines.stacks import (
+    MIN_SLICES,
+    SAME_MM,
+    LeftOut,
+    Stack,
+    are_apart,
+    fit,
+    gap_mm,
+    is_regular,
+    lie_alike,
+    overlap,
+    shift_aside,
+)
 from prato.dicom.reading.headers import Frame
 
 #: A slice that is turned by less, degrees, and whose centre lies by less beside the stack's, mm, was planned with it.
@@ -112,10 +124,10 @@ def acquisitions(pool: list[_Slice], left_out: list[LeftOut]) -> list[tuple[list
 
 def _places(pool: Iterable[_Slice], usual: _Usual) -> list[list[_Slice]]:
     """The slices of ``pool`` by where they lie. Where these places are not even, a slice that was acquired again a little aside, so that
-    more than half of what it shows is what the other shows, has no place of its own."""
+    more than half of what it shows is what the other shows, has no place of its own. A neighbour has, though thick slices may overlap."""
     ordered = sorted(pool, key=lambda one: one.distance)
     found: list[list[list[_Slice]]] = []
-    for same_mm in (SAME_MM, max(SAME_MM, _same_tissue_mm(ordered[0]))):
+    for same_mm in (SAME_MM, _same_tissue_mm(ordered[0])):
         places: list[list[_Slice]] = []
         for one in ordered:
             if places and overlap([places[-1][0].distance], [one.distance], same_mm):
@@ -124,7 +136,12 @@ def _places(pool: Iterable[_Slice], usual: _Usual) -> list[list[_Slice]]:
                 places.append([one])
         found.append(places)
     narrow, wide = found
-    return wide if _lie_evenly(_choose(wide, usual)) and not _lie_evenly(_choose(narrow, usual)) else narrow
+    if _lie_evenly(_choose(narrow, usual)):
+        return narrow
+    best = _choose(wide, usual)
+    gap = gap_mm([one.distance for one in best])
+    aside = [abs(one.distance - chosen.distance) for place, chosen in zip(wide, best) for one in place]
+    return wide if _lie_evenly(best) and max(aside) < 0.5 * gap else narrow
 
 
 def _lie_evenly(slices: Iterable[_Slice]) -> bool:
@@ -132,7 +149,8 @@ def _lie_evenly(slices: Iterable[_Slice]) -> bool:
 
 
 def _same_tissue_mm(one: _Slice) -> float:
-    return 0.5 * (one.frames[0].thickness or 0.0)
+    """Slices like ``one`` that lie nearer show more than half of the same."""
+    return max(SAME_MM, 0.5 * (one.frames[0].thickness or 0.0))
 
 
 def _choose(places: Sequence[Sequence[_Slice]], usual: _Usual) -> list[_Slice]:
@@ -208,10 +226,9 @@ def _continue_stacks(stacks: list[Stack], series: int, slices: list[_Slice], lef
 def _leave(few: list[_Slice], stacks: list[Stack], rest: list[list[_Slice]]) -> list[LeftOut]:
     """The reasons for ``few`` slices that are no stack, and a note in the one that they seem to be a part of."""
     frames = few[0].frames
-    near_mm = max(SAME_MM, _same_tissue_mm(few[0]))
-    n = next(
-        (n for n, one in enumerate(stacks) if fit(one.slices, {0.0: frames}) and overlap(one.slices, [few[0].distance], near_mm)), None
-    )
+    fitting = (n for n, stack in enumerate(stacks) if fit(stack.slices, {0.0: frames}))
+    near_mm = _same_tissue_mm(few[0])
+    n = next((n for n in fitting if overlap(stacks[n].slices, [few[0].distance], min(near_mm, 0.5 * gap_mm(stacks[n].slices)))), None)
     if n is not None:
         away = min(abs(few[0].distance - place) for place in stacks[n].slices)
         if away >= SAME_MM and is_named_plain(frames[0]) == is_named_plain(stacks[n].frame):
@@ -243,7 +260,7 @@ def lies_next_to(frame: Frame, stack: Stack) -> bool:
     normal = normal_of(stack.frame)
     step = _centre(frame) - _centre(stack.frame)
     distance = float(normal @ step) + places[0]
-    gap = float(np.median(np.diff(places)))
+    gap = gap_mm(places)
     aside = float(np.linalg.norm(step - (normal @ step) * normal))
     nearest = min(abs(distance - place) for place in places)
     return aside < _BESIDE_MM and 0.5 * gap < nearest < 1.5 * gap

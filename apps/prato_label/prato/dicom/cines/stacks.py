@@ -87,7 +87,13 @@ def overlap(a: Iterable[float], b: Iterable[float], same_mm: float = SAME_MM) ->
     return any(abs(x - y) < same_mm for x in a for y in b)
 
 
+def gap_mm(distances: Iterable[float]) -> float:
+    """Between slices at these distances, usually; 0 where there is only one."""
+    gaps = np.diff(sorted(distances))
+    return float(np.median(gaps)) if len(gaps) else 0.0
+
+
 def is_regular(distances: Sequence[float]) -> bool:
     """Whether slices at these distances lie evenly."""
     gaps = np.diff(sorted(distances))
-    return len(gaps) == 0 or bool(gaps.max() - gaps.min() <= max(_REGULAR * float(np.median(gaps)), 0.05))
+    return len(gaps) == 0 or bool(gaps.max() - gaps.min() <= max(_REGULAR * gap_mm(distances), 0.05))
