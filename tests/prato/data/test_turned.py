@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from prato.data.labels.turned import find_turn, turns
+from prato.data.labels.turned import agreements, find_turn, turns
 
 
 def crescent(shape: tuple[int, int, int] = (40, 36, 6)) -> np.ndarray:
@@ -46,3 +46,17 @@ def test_words_for_slices_along_any_axis_and_all_phases_of_a_cine() -> None:
     for words, copy in (("mirrored along j", cine[:, ::-1]), ("in reverse slice order", cine[::-1])):
         turn = find_turn(copy, cine, 0)
         assert turn is not None and turn.words == words
+
+
+def test_a_label_a_little_beside_the_proposal_is_not_said_to_be_turned() -> None:
+    """Mirrored, a round heart comes nearer to it, and agrees a little better."""
+    i, j, _ = np.indices((64, 64, 4))
+
+    def heart(x: int, y: int) -> np.ndarray:
+        radius = np.hypot(i - x, j - y)
+        return np.select([radius < 6, radius < 10, np.hypot(i - x - 15, j - y) < 8], [3, 2, 1]).astype(np.uint8)
+
+    beside, proposal = heart(30, 30), heart(32, 32)
+    scores = agreements(beside, proposal, 2)
+    assert max(score for _, score in scores) > scores[0][1] + 0.05
+    assert find_turn(beside, proposal, 2) is None

@@ -12,9 +12,10 @@ from scipy.ndimage import find_objects
 from prato.data.structures import STRUCTURES
 
 #: By how much the mean DSC with a proposal must rise as a label is turned, and what it must reach then. In docs/results/turned_labels.csv
-#: that of experts' labels always falls, by .23 at least, and that of a copy that was put right is .68 at least, also with the proposals of
-#: the worst network.
-_RISE, _REACHED = 0.05, 0.6
+#: that of experts' labels always falls, by .23 at least, so that of a turned copy rises as much, and that of a copy that was put right is
+#: .68 at least, also with the proposals of the worst network. A label a little beside the proposal gains less: a heart in the middle of an
+#: image comes nearer to it, mirrored.
+_RISE, _REACHED = 0.15, 0.6
 
 
 @dataclass(frozen=True)
