@@ -19,9 +19,10 @@ from prato.dicom.cines.blocks import (
     why_no_cine,
     with_times,
 )
+from prato.dicom.cines.next_to import lies_next_to
 from prato.dicom.cines.parts import join_parts
 from prato.dicom.cines.single_phases import join_phases
-from prato.dicom.cines.single_slices import acquisitions, join_small, lies_next_to, slices_of
+from prato.dicom.cines.single_slices import acquisitions, join_small, slices_of
 from prato.dicom.cines.stacks import MIN_SLICES, LeftOut, Stack, fit, is_regular, overlap
 from prato.dicom.reading.headers import Frame
 from prato.dicom.reading.times import DAY_S
