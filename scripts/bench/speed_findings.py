@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Any
 
+from prato.data.wording import span
 from scripts.bench.speed_goals import dice_by_way
 from scripts.bench.speed_tables import TITLES, is_gpu, quartiles
 from scripts.bench.timing import CAPTURED
 from scripts.common.markdown import markdown_table
-from scripts.common.wording import span
 
 _WINDOW, _PLAN = "window at the box, dense", "window at the box, plan"
 _CROPS = ("cut to the box", "cut to the box, norms folded")

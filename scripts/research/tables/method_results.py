@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from prato.data.wording import span
 from prato.evaluation.evaluate import summary
 from scripts.common.markdown import grid
 from scripts.common.results import Row, read_rows
-from scripts.common.wording import span
 from scripts.research.tables.claims import paper_claims
 from scripts.research.tables.paired import Paired, compare_patients, holm
 from scripts.research.tables.paper_summary import count_verdicts

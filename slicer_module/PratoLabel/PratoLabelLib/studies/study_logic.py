@@ -130,9 +130,8 @@ class StudyLogic(ServerLogic):
             return
         folder = self._temporary.new()
         if not write_volume(volume_node, folder.path / "sent.nii.gz"):
-            self.failed.emit(
-                _("{name} cannot be written to {path}: free some disk space.").format(name=volume_node.GetName(), path=folder.path)
-            )
+            said = _("{name} cannot be written to {path}: free some disk space.")
+            self.failed.emit(said.format(name=volume_node.GetName(), path=folder.path))
             return
 
         def on_uploaded(study: str) -> None:
@@ -189,11 +188,8 @@ class StudyLogic(ServerLogic):
         if cine.has_phases(count):
             self._show_cine(study, cine, None)
         else:
-            self.failed.emit(
-                _("{study} has {count} phases, and not as many in this scene: remove its nodes here, and open it again.").format(
-                    study=study, count=count
-                )
-            )
+            said = _("{study} has {count} phases, and not as many in this scene: remove its nodes here, and open it again.")
+            self.failed.emit(said.format(study=study, count=count))
 
     def _show_cine(self, study: str, cine: CineNodes, version: int | None) -> OpenStudy:
         listed = self.find_study(study)
