@@ -194,6 +194,42 @@ def test_a_cine_that_was_acquired_again_as_a_whole_out_of_line_is_a_second_one(t
     assert report.refused == [] and voxels(report, tmp_path / "out", [SCAN.array(), replace(SCAN, number=2).array()])
 
 
+@pytest.mark.parametrize(
+    ("thickness", "gap", "said"),
+    [
+        (10.0, 4.0, "4.0, 4.0, 8.0, 4.0, 4.0, 4.0, 4.0 mm"),
+        (8.0, 3.999, "4.0, 4.0, 8.0, 4.0, 4.0, 4.0, 4.0 mm"),
+        (120.0, 8.0, "8.0, 8.0, 16.0, 8.0, 8.0, 8.0, 8.0 mm"),  # that of the slab
+    ],
+)
+def test_slices_that_overlap_are_not_taken_for_one(tmp_path: Path, thickness: float, gap: float, said: str) -> None:
+    """Of a stack without its fourth slice, every second one was a cine of its own, or the import ended with an error."""
+    images = [
+        ds for ds in replace(SCAN, slices=9, gap=gap, extra={"SliceThickness": thickness}).images() if (ds.InstanceNumber - 1) // 8 != 3
+    ]
+    report = import_dicom(save(tmp_path / "in", images), tmp_path / "out")
+    assert report.imported == report.left_out == []
+    assert f"its slices are not evenly spaced ({said})" in report.refused[0]
+
+
+def test_a_slice_of_another_kind_is_not_used_for_lying_evenly(tmp_path: Path) -> None:
+    images = single_slices()
+    for ds in images:
+        if slice_of(ds) == 2:
+            ds.SeriesDescription = "flow"
+    report = import_dicom(save(tmp_path / "in", [*images, *displaced(2.0, *later((2,), "cine sax"))]), tmp_path / "out")
+    assert report.imported == [] and "its slices are not evenly spaced (8.0, 8.0, 2.0, 6.0, 8.0 mm)" in report.refused[0]
+
+
+def test_a_slice_that_was_acquired_three_times_is_there_once(tmp_path: Path) -> None:
+    """The third lies further from the second than it does from the first."""
+    images = [*SCAN.images(), *displaced(-0.15, *later((2,), "cine sax")), *displaced(0.4, *later((2,), "once more"))]
+    for n, ds in enumerate(images):
+        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = uid("image", n)
+    report = import_dicom(save(tmp_path / "in", images), tmp_path / "out")
+    assert voxels(report, tmp_path / "out", [with_slice(2)]) and len(report.left_out) == 2
+
+
 @pytest.mark.parametrize("count", [2, 5, 7])
 @pytest.mark.parametrize("images", [one_series, lambda *added: [*SCAN.images(), *added]], ids=["same series", "another"])
 def test_a_last_acquisition_that_was_broken_off_is_not_used(tmp_path: Path, images: Callable[..., list[FileDataset]], count: int) -> None:

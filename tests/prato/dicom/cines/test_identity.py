@@ -143,6 +143,22 @@ def test_a_cine_that_came_again_under_other_uids_is_there_already(
     assert again.study == first.study and again.is_new and not any("there already" in note for note in again.notes)
 
 
+@pytest.mark.parametrize("again", [(OTHER,), (SCAN,), (SCAN, OTHER)])
+@pytest.mark.parametrize("first", [(SCAN, OTHER), (SCAN,), (OTHER,)], ids=["both", "one", "the other"])
+@pytest.mark.parametrize("way", ["script", "server"])
+def test_of_two_cines_each_keeps_its_name_under_other_uids(
+    tmp_path: Path, out: Path, first: tuple[Scan, ...], again: tuple[Scan, ...], way: str
+) -> None:
+    """Alone, the second one was there twice, or took the name of the first and was refused."""
+    imports = import_dicom if way == "script" else lambda source, out: import_into_studies(source, out, "none", LIMITS)[0]
+    for n, scans in enumerate((first, (SCAN, OTHER))):
+        imports(save(tmp_path / f"{n}", [image for scan in scans for image in scan.images()]), out)
+    before = everything_written(out)
+    report = imports(save(tmp_path / "again", [image for scan in again for image in renamed(scan.images())]), out)
+    assert report.refused == [] and [cine.is_new for cine in report.imported] == [False] * len(again)
+    assert everything_written(out) == before
+
+
 @pytest.mark.parametrize("way", ["script", "server"])
 @pytest.mark.parametrize(
     ("changed", "what"),

@@ -55,6 +55,23 @@ def test_an_interval_that_no_heart_has_is_estimated(tmp_path: Path, values: dict
     assert "cannot be right" in report.imported[0].notes[0]
 
 
+@pytest.mark.parametrize("interval", [450, 300])
+def test_an_interval_that_is_too_short_for_a_slow_heart_is_estimated(tmp_path: Path, interval: int) -> None:
+    scan = Scan(rr_ms=2000.0, extra={"NominalInterval": interval})
+    report = import_dicom(save(tmp_path / "in", scan.images()), tmp_path / "out")
+    check(scan, report, tmp_path / "out")
+    assert only(report, tmp_path / "out")[1]["rr_interval_from"] == "estimated"
+    assert f"{interval} ms, cannot be right, or the phases are of several heartbeats" in report.imported[0].notes[0]
+
+
+def test_an_interval_of_one_image_alone_refuses_no_cine(tmp_path: Path) -> None:
+    scan = Scan(rr_ms=2400.0)
+    images = changed(scan.images(), lambda n, ds: setattr(ds, "NominalInterval", 2400 if n % 8 else 300))
+    report = import_dicom(save(tmp_path / "in", images), tmp_path / "out")
+    check(scan, report, tmp_path / "out")
+    assert only(report, tmp_path / "out")[1]["rr_interval_ms"] == 2400
+
+
 @pytest.mark.parametrize(("unit", "words"), [(0.001, "as all of them lie within 0.7 ms"), (1000, "as they span 700 s")])
 def test_trigger_times_in_other_units_give_the_order_alone(tmp_path: Path, unit: float, words: str) -> None:
     images = changed(SCAN.images(), lambda n, ds: setattr(ds, "TriggerTime", round(float(ds.TriggerTime) * unit, 6)))

@@ -194,6 +194,17 @@ def test_two_acquisitions_of_one_series_without_times_are_no_cine_of_both(tmp_pa
     assert report.imported == [] and "80 files: images of 2 acquisitions without times" in report.left_out[0]
 
 
+@pytest.mark.parametrize("tag", ["TemporalPositionIdentifier", "AcquisitionTime"])
+def test_one_slice_of_two_acquisitions_whose_images_are_told_apart_is_a_cine(tmp_path: Path, tag: str) -> None:
+    scan = replace(SCAN, phases=16)
+    images = scan.images()
+    for n, ds in enumerate(images):
+        del ds.TriggerTime
+        ds.AcquisitionNumber = 1 + n % 16 // 8
+        setattr(ds, tag, n % 16 + 1 if tag.startswith("T") else f"10{n // 16:02}00.{n % 16 * 40:03}")
+    check(scan, import_dicom(save(tmp_path / "in", images), tmp_path / "out"), tmp_path / "out")
+
+
 @pytest.mark.parametrize(
     "number",
     [lambda n: n % SCAN.phases, lambda n: n, lambda n: n // SCAN.phases, lambda n: None if n % 3 else 1],
@@ -238,6 +249,26 @@ def test_phases_that_were_acquired_one_after_the_other_are_a_cine(
     check(SCAN, report, tmp_path / "out")
     assert (report.refused, report.left_out) == ([], [])
     assert only(report, tmp_path / "out")[1]["phase_times_ms"][:3] == [0, 100, 200]
+
+
+@pytest.mark.parametrize("beat", [lambda t: t, lambda t: 15 - t, lambda t: t * 3 % 16], ids=["in order", "reversed", "every third"])
+def test_phases_that_were_acquired_fast_over_several_heartbeats_are_a_cine(tmp_path: Path, beat: Callable[[int], int]) -> None:
+    scan = replace(SCAN, phases=16)
+    images = scan.images()
+    for n, ds in enumerate(images):
+        ds.AcquisitionTime = f"1011{beat(n % 16) * 0.2:09.6f}"
+    check(scan, import_dicom(save(tmp_path / "in", images), tmp_path / "out"), tmp_path / "out")
+
+
+def test_a_scout_without_a_day_makes_no_other_day_of_midnight(tmp_path: Path) -> None:
+    images = [*SCAN.images(), *replace(SCAN, number=2, phases=1, description="scout").images()]
+    for n, ds in enumerate(images):
+        when = datetime(2026, 1, 31, 23, 59, 59, 700_000) + timedelta(seconds=0.1 * (n % 8))
+        ds.AcquisitionTime = when.strftime("%H%M%S.%f")
+        if n < 40:
+            ds.AcquisitionDate = when.strftime("%Y%m%d")
+    report = import_dicom(save(tmp_path / "in", images), tmp_path / "out")
+    check(SCAN, report, tmp_path / "out")
 
 
 def test_images_of_which_some_do_not_say_the_day_are_phases_of_one_heartbeat(tmp_path: Path) -> None:

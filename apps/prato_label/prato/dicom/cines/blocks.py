@@ -28,9 +28,8 @@ _USUAL_BEAT_MS = 800.0
 #: A shorter R-R interval is no heart's, ms; and the phases of a heartbeat span at most so many times what is said of it.
 SHORTEST_BEAT_MS = 200.0
 MAX_SPAN = 1.5
-#: Phases that span more R-R intervals are of several heartbeats. Up to here the interval may be wrong: half of it is said by a monitor that
-#: takes T waves for R waves.
-_SEVERAL_BEATS = 2.0
+#: Phases that span less may be of one heartbeat of a slow heart, whatever is said of it: R-R intervals are typed in, and misread, too; ms.
+_SLOW_BEAT_MS = 2000.0
 #: Of a heartbeat: times after the R wave that span less may be one, now a little later, now a little earlier.
 _ONE_TIME = 0.5
 #: Times that span less, ms, are in seconds. And phases lie no further apart than so many times the usual gap.
@@ -169,9 +168,15 @@ def why_no_cine(block: Block) -> str | None:
         if len(set(values)) > 1:
             return f"images of several {what}"
     acquisitions = Counter(frame.acquisition_number for frame in frames)
-    if len(acquisitions) > 1 and min(acquisitions.values()) >= MIN_PHASES and len({frame.trigger_ms for frame in frames}) == 1:
+    if len(acquisitions) > 1 and min(acquisitions.values()) >= MIN_PHASES and not _have_times(frames):
         return f"images of {len(acquisitions)} acquisitions without times that tell which of them are phases"
     return _why_not_one_beat(frames)
+
+
+def _have_times(frames: Sequence[Frame]) -> bool:
+    """Whether times, or positions in time, tell ``frames`` of one slice apart: times after the R wave some, and the others all."""
+    others = ([frame.temporal_index for frame in frames], [frame.acquired_s for frame in frames])
+    return len({frame.trigger_ms for frame in frames}) > 1 or any(len({*own} - {None}) == len(own) for own in others)
 
 
 def _has_one_time_a_slice(slices: Iterable[Sequence[Frame]]) -> bool:
@@ -187,12 +192,12 @@ def _why_not_one_beat(frames: Sequence[Frame]) -> str | None:
     seconds = [time for time, _ in acquired]
     lasted_ms = 1000 * (seconds[-1] - seconds[0]) if len(acquired) == len(frames) else 0.0
     slow = _long(lasted_ms) if lasted_ms and statistics.median(np.diff(seconds)) > _PHASE_S else None
-    if slow is None and len(set(seconds)) == len(frames) and lasted_ms > _longest_ms(frames):
-        return _long(lasted_ms)  # one after the other, in real time
+    if slow is None and len(set(seconds)) == len(frames) and _is_in_real_time(acquired, frames):
+        return _long(lasted_ms)
     if len(set(triggers)) <= 1:
         return slow
     span = max(triggers) - min(triggers)
-    if span > _longest_ms(frames) and not _is_in_microseconds(span, frames[0].rr_ms):
+    if span > max(_longest_ms(frames), _SLOW_BEAT_MS) and not _is_in_microseconds(span, frames[0].rr_ms):
         return _long(span)
     repeated = set(Counter(triggers).values())
     if len(set(triggers)) >= MIN_PHASES and len(triggers) == len(frames) and min(repeated) > 1 and len(repeated) == 1:
@@ -211,10 +216,23 @@ def _long(span_ms: float) -> str:
     return f"images over {span_ms / 1000:.{int(span_ms < 10_000)}f} s, more than one heartbeat"
 
 
+def _is_in_real_time(acquired: Sequence[tuple[float, float]], frames: Sequence[Frame]) -> bool:
+    """Whether ``frames``, with the times when they were ``acquired`` (s) and those after the R wave (ms), are of several heartbeats: where
+    both go on alike, and the latter begin again. Where each has a heartbeat of its own they do not, however many these are."""
+    seconds, triggers = zip(*acquired)
+    lasted_ms = 1000 * (seconds[-1] - seconds[0])
+    if len(set(triggers)) <= 1:
+        return lasted_ms > max(_longest_ms(frames), _SLOW_BEAT_MS)
+    steps = 1000 * np.diff(seconds)
+    alike = np.abs(np.diff(triggers) - steps) < 0.5 * steps
+    beats = sum(before > after for before, after in pairwise([*triggers, triggers[0]]))
+    return bool(lasted_ms > _longest_ms(frames) and beats > 1 and alike.mean() > 0.5)
+
+
 def _longest_ms(frames: Sequence[Frame]) -> float:
-    """What the phases of one heartbeat span at most: if it is said how long that is, and hearts beat so, twice as long."""
-    rr_ms = statistics.median([frame.rr_ms or 0.0 for frame in frames])
-    return BEAT_MS if rr_ms < SHORTEST_BEAT_MS else min(BEAT_MS, _SEVERAL_BEATS * rr_ms)
+    """What the phases of one heartbeat span at most: if it is said how long that is, and hearts beat so, some more."""
+    found = [frame.rr_ms for frame in frames if frame.rr_ms is not None and frame.rr_ms >= SHORTEST_BEAT_MS]
+    return min(BEAT_MS, MAX_SPAN * statistics.median(found)) if found else BEAT_MS
 
 
 def _is_jitter(frames: Sequence[Frame]) -> bool:

@@ -227,8 +227,10 @@ def _heartbeat(rows: tuple[tuple[Frame, ...], ...], times: np.ndarray | None, no
     found = [frame.rr_ms for frames in rows for frame in frames if frame.rr_ms is not None]
     rr_ms = float(np.median(found)) if found else None
     span = 0.0 if times is None else float(times[-1])
-    if rr_ms is not None and not (SHORTEST_BEAT_MS <= rr_ms <= BEAT_MS and span <= MAX_SPAN * rr_ms):
-        notes.append(f"The R-R interval that the files give, {rr_ms:.0f} ms, cannot be right: it is not used.")
+    is_possible = rr_ms is None or SHORTEST_BEAT_MS <= rr_ms <= BEAT_MS
+    if rr_ms is not None and not (is_possible and span <= MAX_SPAN * rr_ms):
+        or_else = ", or the phases are of several heartbeats" if is_possible else ""
+        notes.append(f"The R-R interval that the files give, {rr_ms:.0f} ms, cannot be right{or_else}: it is not used.")
         rr_ms = None
     if rr_ms is not None:
         return rr_ms, "NominalInterval"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -36,14 +37,12 @@ def by_series(frames: Iterable[Frame]) -> dict[tuple[str, str, int | None, str],
     """Frames by study, series, and its number and description, which tell series apart that were given one UID when they were made
     anonymous. Where no number has a cine, or one of the descriptions has none, they count the images of one.
 
-    Where some images of an examination do not say on which day they were acquired, the time of day alone counts.
+    Images that do not say on which day they were acquired count as of that day of the others of their examination that brings them nearest.
     """
-    found = list(frames)
-    dayless = {frame.study for frame in found if frame.acquired_s is not None and frame.acquired_s < DAY_S}
     by_uid: dict[tuple[str, str], list[Frame]] = defaultdict(list)
-    for frame in found:
-        when = frame.acquired_s if frame.acquired_s is None or frame.study not in dayless else frame.acquired_s % DAY_S
-        by_uid[frame.study, frame.series].append(replace(frame, acquired_s=when))
+    for own in _group(frames, lambda frame: frame.study).values():
+        for frame in _with_days(own):
+            by_uid[frame.study, frame.series].append(frame)
     series: dict[tuple[str, str, int | None, str], list[Frame]] = {}
     for uids, own in by_uid.items():
         numbers = _group(own, lambda frame: frame.series_number)
@@ -54,6 +53,20 @@ def by_series(frames: Iterable[Frame]) -> dict[tuple[str, str, int | None, str],
             for text, part in ({numbered[0].description: numbered} if is_one else described).items():
                 series[(*uids, number, text)] = with_times(part)
     return series
+
+
+def _with_days(frames: list[Frame]) -> list[Frame]:
+    dated = [frame.acquired_s for frame in frames if frame.acquired_s is not None and frame.acquired_s >= DAY_S]
+    if not dated:
+        return frames
+    days, usual = {moment // DAY_S for moment in dated}, statistics.median(dated)
+
+    def with_day(frame: Frame) -> Frame:
+        if frame.acquired_s is None or frame.acquired_s >= DAY_S:
+            return frame
+        return replace(frame, acquired_s=min((day * DAY_S + frame.acquired_s for day in days), key=lambda moment: abs(moment - usual)))
+
+    return [with_day(frame) for frame in frames]
 
 
 def _group(frames: Iterable[Frame], key: Callable[[Frame], _Key]) -> dict[_Key, list[Frame]]:

@@ -105,7 +105,8 @@ def acquisitions(pool: list[_Slice], left_out: list[LeftOut]) -> list[tuple[list
 
 def _places(pool: Iterable[_Slice], usual: _Usual) -> list[list[_Slice]]:
     """The slices of ``pool`` by where they lie. Where these places are not even, a slice that was acquired again a little aside, so that
-    more than half of what it shows is what the other shows, has no place of its own. A neighbour has, though thick slices may overlap."""
+    more than half of what it shows is what the other shows, has no place of its own, unless it may lie between two others: in stacks of
+    slices that overlap each shows what the next one shows."""
     ordered = sorted(pool, key=lambda one: one.distance)
     found: list[list[list[_Slice]]] = []
     for same_mm in (SAME_MM, _same_tissue_mm(ordered[0])):
@@ -117,12 +118,10 @@ def _places(pool: Iterable[_Slice], usual: _Usual) -> list[list[_Slice]]:
                 places.append([one])
         found.append(places)
     narrow, wide = found
-    if _lie_evenly(_choose(narrow, usual)):
-        return narrow
-    best = _choose(wide, usual)
-    gap = gap_mm([one.distance for one in best])
-    aside = [abs(one.distance - chosen.distance) for place, chosen in zip(wide, best) for one in place]
-    return wide if _lie_evenly(best) and max(aside) < 0.5 * gap else narrow
+    chosen = _choose(wide, usual)
+    aside = max(place[-1].distance - place[0].distance for place in wide)
+    is_told = len(chosen) >= MIN_SLICES and aside + SAME_MM < 0.5 * gap_mm(one.distance for one in chosen)
+    return wide if is_told and _lie_evenly(chosen) and not _lie_evenly(_choose(narrow, usual)) else narrow
 
 
 def _lie_evenly(slices: Iterable[_Slice]) -> bool:
@@ -135,13 +134,16 @@ def _same_tissue_mm(one: _Slice) -> float:
 
 
 def _choose(places: Sequence[Sequence[_Slice]], usual: _Usual) -> list[_Slice]:
-    """Of each place the last slice that is like the others and, if the first ones of all places lie evenly, lies evenly with them."""
-    ranked = [sorted(place, key=lambda one: (usual.is_like(one), one.when(place)), reverse=True) for place in places]
-    best = [own[0] for own in ranked]
-    found = [min(place, key=lambda one: one.when(place)) for place in places]
+    """Of each place the last slice of those that are most like the others and, if the first ones of these lie evenly, lies evenly with
+    them."""
+    alike: list[list[_Slice]] = []
+    for place in places:
+        most = max(map(usual.is_like, place))
+        alike.append(sorted((one for one in place if usual.is_like(one) == most), key=lambda one: one.when(place)))
+    best, found = [own[-1] for own in alike], [own[0] for own in alike]
     if _lie_evenly(best) or not _lie_evenly(found):
         return best
-    for n, own in enumerate(ranked):
+    for n, own in enumerate(map(reversed, alike)):
         found[n] = next(one for one in own if _lie_evenly([*found[:n], one, *found[n + 1 :]]))
     return found
 
@@ -192,8 +194,7 @@ def _continue_stacks(stacks: list[Stack], series: int, slices: list[_Slice], lef
             others = [[other] for place, other in there.items() if place != before]
             best = _choose([*others, [there[before], one]], usual)[-1]
             _note_others([there[before], one], best, usual, left_out, notes)
-            del there[before]
-            there[best.distance] = best
+            there[before] = best  # a third one, too, is told by where the first lies
     stacks[n] = Stack(_by_distance(sorted(there.values(), key=lambda one: one.distance)), tuple(notes), stacks[n].flaw)
     remaining = [one for one in slices if one not in again]
     for group in (remaining, *([one] for one in remaining)):  # all at once, as one of them alone may lie beyond the next

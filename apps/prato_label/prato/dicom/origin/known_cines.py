@@ -1,4 +1,4 @@
-"""Cines that are known already keep their names, matched by their images, whatever else their examination turns out to hold."""
+"""Cines that are known already keep their names, matched by their images, or voxels, whatever else their examination holds."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from typing import Generic, TypeVar
 
 from prato.dicom.cines.find import FoundCine
 from prato.dicom.origin.references import CineReference
+from prato.dicom.origin.sidecar import hash_phases
 from prato.dicom.reading.files import DicomError
+from prato.dicom.reading.pixels import read_pixels
 
 _Image = TypeVar("_Image", bound=Hashable)
 #: The patient, the UIDs of the examination and of the instance, as some programs that make images anonymous give those of other
-#: examinations, too; and which frame of a multi-frame object, from 1.
+#: examinations, too; and which frame of a multi-frame object, from 1. Or the hashes of the voxels of a whole cine, and 0.
 _FolderImage = tuple[str, str, str, int]
 
 
@@ -56,7 +58,17 @@ class KnownCines(Generic[_Image]):
 
 def load_known_cines(folder: Path) -> KnownCines[_FolderImage]:
     """The cines of ``folder``, as their sidecars tell of them; those that cannot be read are none."""
-    return KnownCines(((reference.study, _images_in_folder(reference)) for reference in _references(folder)), _images_found)
+    references = list(_references(folder))
+    examinations = {(reference.patient, reference.dicom.study_instance_uid) for reference in references if reference.voxels_sha256}
+
+    def images_found(cine: FoundCine) -> Iterator[_FolderImage]:
+        frames = cine.cine.frames
+        yield from ((cine.patient, frame.study, frame.sop_instance, frame.number + 1) for own in frames for frame in own)
+        if (cine.patient, frames[0][0].study) in examinations:  # none has these images: it may be one under other UIDs
+            with suppress(DicomError):  # whoever writes it is told
+                yield cine.patient, frames[0][0].study, " ".join(hash_phases(read_pixels(frames))), 0
+
+    return KnownCines(((reference.study, _images_in_folder(reference)) for reference in references), images_found)
 
 
 def find_same_hearts(folder: Path, studies: Collection[str]) -> Iterator[str]:
@@ -89,8 +101,5 @@ def _references(folder: Path) -> Iterator[CineReference]:
 
 def _images_in_folder(cine: CineReference) -> set[_FolderImage]:
     images = (image for t in range(cine.phases) for image in cine.images_of_phase(t))
-    return {(cine.patient, cine.dicom.study_instance_uid, uid, number or 1) for _, uid, number in images if uid}
-
-
-def _images_found(cine: FoundCine) -> Iterable[_FolderImage]:
-    return ((cine.patient, frame.study, frame.sop_instance, frame.number + 1) for own in cine.cine.frames for frame in own)
+    found = {(cine.patient, cine.dicom.study_instance_uid, uid, number or 1) for _, uid, number in images if uid}
+    return found | {(cine.patient, cine.dicom.study_instance_uid, " ".join(cine.voxels_sha256 or ()), 0)}
