@@ -30,7 +30,7 @@ def middle_positions(positions: Tensor, whole: Sequence[int], grid: Sequence[int
     return positions.unflatten(1, tuple(whole))[middle].flatten(1, -2)
 
 
-def embed_blocks(blocks: nn.ModuleList, tokens: Tensor, plan: PruningPlan, skips: Collection[int]) -> ImageEmbedding:
+def embed_blocks(blocks: nn.ModuleList, tokens: Tensor, plan: PruningPlan, skips: Collection[int] = ()) -> ImageEmbedding:
     """The blocks that no prompt has a say in, on all ``tokens`` (B, Z, C), in evaluation.
 
     Args:
