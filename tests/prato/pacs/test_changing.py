@@ -105,6 +105,21 @@ def test_a_cine_keeps_its_name_when_another_of_its_examination_arrives(orthanc: 
     assert np.array_equal(np.asarray(nib.load(path).dataobj), other.array())
 
 
+def test_a_cine_stays_its_patient_s_when_a_series_arrives_that_names_the_issuer(orthanc: Orthanc, pacs: Pacs, tmp_path: Path) -> None:
+    """It could not be fetched again, as its sidecar names the patient."""
+    catalog = Catalog(pacs, tmp_path / "catalog", FILTERS)
+    orthanc.add(SCAN.images())
+    catalog.refresh()
+    [cine] = catalog.cines().values()
+    image = fetch_cine(pacs, cine, tmp_path / "studies", tmp_path / "scratch")
+    image.unlink()  # as to make room
+    orthanc.add(replace(SCAN, number=9, slices=1, orientation=SAGITTAL, extra={"IssuerOfPatientID": "HOSPITAL"}).images())
+    catalog.refresh()
+    [same] = catalog.cines().values()
+    assert same == cine
+    assert fetch_cine(pacs, catalog.cines()[cine.study], tmp_path / "studies", tmp_path / "scratch").exists()
+
+
 def test_of_an_object_that_holds_another_stack_too_the_short_axis_is_fetched(orthanc: Orthanc, pacs: Pacs, tmp_path: Path) -> None:
     objects = [SCAN.enhanced(shuffled=False), replace(SCAN, orientation=SAGITTAL).enhanced(shuffled=False)]
     for ds in objects:

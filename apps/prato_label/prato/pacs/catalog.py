@@ -139,8 +139,12 @@ class Catalog:
             raise faults[0]
         for sentence in (*found.warnings, *(f"A cine is not listed: {refused}" for refused in found.refused)):
             logger.warning("Examination %s: %s", study, sentence)
-        names = KnownCines(((one.study.removesuffix("_4d"), one.images) for one in known), images_of)
-        return tuple(_remote(one, study) for one in names.keep_names(found.cines))
+        there = list(known)
+        names = KnownCines(((one.study.removesuffix("_4d"), one.images) for one in there), images_of)
+        cines = [_remote(one, study) for one in names.keep_names(found.cines)]
+        # what was fetched says whose it is: also where a series that came later names who issued the patient's number
+        patients = {one.study: one.patient for one in there}
+        return tuple(cine.model_copy(update={"patient": patients.get(cine.study, cine.patient)}) for cine in cines)
 
     def _opener(self, study: str, series: str, instance: str, faults: list[PacsError]) -> Callable[[], BinaryIO]:
         """What fetches an image; ``faults`` takes why it could not."""
