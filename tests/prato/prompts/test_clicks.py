@@ -93,7 +93,7 @@ BOMB = {"box": [0, 30, 0, 24, 1, 4], "data": base64.b64encode(zlib.compress(byte
         ({"clicks": [click("RV", *[[n % 30, n // 30 % 24, 3] for n in range(700)])] * 7}, "hold 4900 points"),
         ({"done": 1}, "send the mask as previous"),
         ({"right_slices": [1]}, "send the mask as previous"),
-        ({"previous": part(), "done": 1}, "done must be how many of the 0 clicks"),
+        ({"previous": part(), "done": 1}, "done must be how many of 0 clicks"),
         ({"previous": part(), "done": True}, "done must be"),
         ({"previous": "mask"}, "previous must be"),
         ({"previous": {**part(), "shape": [30, 24, 7]}}, r"of an image of shape \[30, 24, 7\], not of this one of 30x24x6"),
