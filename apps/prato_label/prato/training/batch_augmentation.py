@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from prato.models.overview import TOKEN
-from prato.training.batch_intensity import blurred, change_some, coarsened, mixed
+from prato.training.batch_intensity import blurred, change_some, coarsened, ghosted, mixed, rescaled
 from prato.training.slice_bank import CANVAS, SliceBank
 
 #: Shares of the kinds of boxes: tight by hand, loose, partial, shifted, beside the heart; the rest have none.
@@ -60,11 +60,12 @@ class StackSampler:
 
     Args:
         stacks: stacks a batch. depth: slices a stack. edge: of the windows, in pixels, a multiple of 32.
-        thick: share of the stacks whose slices are twice as thick.
+        thick: share of the stacks whose slices are twice as thick. degraded: share of those that are as badly acquired as is still read.
     """
 
-    def __init__(self, bank: SliceBank, seed: int, stacks: int, depth: int, edge: int, thick: float = THICK) -> None:
-        self.bank, self.seed, self.stacks, self.depth, self.edge, self.thick = bank, seed, stacks, depth, edge, thick
+    def __init__(self, bank: SliceBank, seed: int, stacks: int, depth: int, edge: int, thick: float = THICK, degraded: float = 0.0) -> None:
+        self.bank, self.seed, self.stacks, self.depth, self.edge = bank, seed, stacks, depth, edge
+        self.thick, self.degraded = thick, degraded
         device = bank.images.device
         self.generator = torch.Generator(device)
         self._between = bank.between  # made here, where the device may be waited for
@@ -78,6 +79,8 @@ class StackSampler:
         case, planes = self._planes()
         grid = self._grid()
         image, label, footprint = self._warp(case, planes, grid)
+        if self.degraded:  # else nothing random is drawn for it
+            image = self._degrade(image)
         image = self._intensity(image)
         box, has_box, bounds = self._boxes(footprint)
         corner = self._corners(bounds)
@@ -173,6 +176,25 @@ class StackSampler:
         image = image.clamp_min(1e-4) ** gamma
         noise = some(0.35) * self._uniform(0.0, 0.07, batch, 1, 1, 1)
         return (image + noise * torch.randn(image.shape, generator=self.generator, device=image.device)).clamp(0.0, 1.5)
+
+    def _degrade(self, image: Tensor) -> Tensor:
+        """Some stacks with ghosts, heavy blur, heavy noise or a strong gamma, one of them each, and normalised again."""
+        for k in (self._rand(self.stacks) < self.degraded).nonzero().flatten().tolist():
+            stack, kind, amount = image[k : k + 1], int(self._rand(1) * 4), self._rand(1, 1, 1, 1)
+            if kind == 0:
+                move = (self._randn(1, 2, 2) * 8).round().long()
+                stack = ghosted(stack, move, self._uniform(0.1, 1.0, 1, 2))
+            elif kind == 1:
+                stack = blurred(stack, 1.2 + 3.3 * amount, reach=10)
+            elif kind == 2:
+                # of the pixels as acquired, which are coarser than those here
+                shape = torch.Size(round(edge * float(self._uniform(0.5, 1.0))) for edge in stack.shape[2:])
+                noise = F.interpolate(self._randn(1, stack.shape[1], *shape), size=stack.shape[2:], mode="bilinear", align_corners=False)
+                stack = (stack + (0.05 + 0.25 * amount) * noise).abs()  # of a magnitude
+            else:
+                stack = stack.clamp_min(1e-4) ** torch.exp((0.7 + 0.8 * amount) * (1 if self._rand(1) < 0.6 else -1))
+            image[k : k + 1] = rescaled(stack)
+        return image
 
     def _boxes(self, footprint: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The prompts, as ``StackBatch`` has them, and the heart's own bounds (B, 2, 2) in pixels; a stack without heart has no box."""

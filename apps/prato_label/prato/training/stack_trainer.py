@@ -36,7 +36,7 @@ class Recipe:
         average: decay a step of the running average of weights that training returns. seed: everything random follows from it.
         precision: "bfloat16" or "float32".
         frozen_norm: batch normalisation keeps its statistics, for fine-tuning on a handful of images.
-        thick: share of the stacks whose slices are twice as thick.
+        thick: share of the stacks whose slices are twice as thick. degraded: share of those with ghosts, heavy blur, noise or gamma.
     """
 
     steps: int
@@ -52,6 +52,7 @@ class Recipe:
     precision: str = "bfloat16"
     frozen_norm: bool = False
     thick: float = THICK
+    degraded: float = 0.0
 
     @property
     def slices(self) -> int:
@@ -96,7 +97,7 @@ class StackTrainer:
         capture: bool = True,
         run: Mapping[str, Any] | None = None,
     ) -> None:
-        stacks = (recipe.seed, recipe.stacks, recipe.depth, recipe.edge, recipe.thick)
+        stacks = (recipe.seed, recipe.stacks, recipe.depth, recipe.edge, recipe.thick, recipe.degraded)
         self.sampler: BatchSampler = StackSampler(bank, *stacks) if isinstance(bank, SliceBank) else bank
         self.device, self.recipe = self.sampler.generator.device, recipe
         self.network: Any = network.to(self.device).to(memory_format=torch.channels_last).train()
