@@ -11,7 +11,7 @@ from prato.data.cases import TrainingCase
 from prato.data.structures import STRUCTURES
 from prato.models.registry import build_model
 from prato.training.batch_augmentation import TOKEN, StackBatch, StackSampler
-from prato.training.batch_intensity import blurred, change_some, coarsened, mixed
+from prato.training.batch_intensity import bent, blurred, change_some, coarsened, ghosted, mixed, noisy, rescaled
 from prato.training.slice_bank import CANVAS, SliceBank, load_packed, save_packed
 from prato.training.stack_trainer import Recipe, StackTrainer, segmentation_loss
 from prato.training.window_dice import window_dice
@@ -121,12 +121,14 @@ def test_labels_between_slices_lie_half_way_within_a_case_and_nowhere_else():
 
 
 def test_what_is_changed_for_some_stacks_alone_is_what_changing_all_gives():
-    image = torch.randint(0, 4, (3, 2, 24, 24), generator=torch.Generator().manual_seed(0)) / 3
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(1, 5, (3, 2, 24, 24), generator=generator) / 5
     amount = torch.tensor([0.3, 0.0, 0.2]).view(3, 1, 1, 1)
-    for change in (mixed, blurred, coarsened):
-        changed = change_some(image, amount, change)
+    move, grain = torch.tensor([[[1, 2], [0, 3]], [[4, 0], [5, 1]], [[0, 7], [2, 2]]]), torch.randn(image.shape, generator=generator)
+    for change, *also in ([mixed], [blurred], [coarsened], [ghosted, move], [noisy, grain], [bent], [rescaled]):
+        changed = change_some(image, amount, change, *also)
         assert torch.equal(changed[1], image[1]) and not torch.equal(changed[0], image[0])
-        torch.testing.assert_close(changed, change(image, amount))
+        torch.testing.assert_close(changed, change(image, amount, *also), atol=1e-4, rtol=0)
 
 
 def test_what_another_scanner_does_is_what_it_says():
@@ -141,6 +143,29 @@ def test_what_another_scanner_does_is_what_it_says():
     assert (line[5] / line[6], line[8] / line[6]) == pytest.approx((math.exp(-0.5 / 0.64), math.exp(-2 / 0.64)), rel=1e-4)
     flat = torch.full((1, 3, 12, 12), 0.3)
     assert torch.allclose(mixed(flat, share), flat) and torch.allclose(coarsened(flat, share), flat)
+
+
+def test_what_a_bad_acquisition_does_is_what_it_says():
+    point = torch.zeros(2, 1, 12, 12)
+    point[:, 0, 6, 6] = 1
+    move = torch.tensor([[[2, -1], [0, 7]], [[0, 0], [0, 0]]])
+    found = ghosted(point, torch.tensor([0.5, 0.5]).view(2, 1, 1, 1), move)
+    assert found[0, 0].nonzero().tolist() == [[6, 1], [6, 6], [8, 5]] and found[0, 0, 6, 6] == 0.5 and found[0, 0, 8, 5] == 0.25
+    assert torch.equal(found[1], point[1])
+    ramp = torch.linspace(2, 4, 10_001).view(1, 1, 73, 137)
+    scaled = rescaled(ramp, torch.ones(1, 1, 1, 1)).flatten()
+    assert [int((scaled < 0).sum()), int((scaled > 1).sum())] == pytest.approx([50, 50], abs=8)
+    half = torch.full((1, 1, 2, 2), 0.5)
+    assert bent(half, torch.full((1, 1, 1, 1), 2.0)).unique().tolist() == [0.25]
+    assert noisy(half, torch.ones(1, 1, 1, 1), -torch.ones(1, 1, 2, 2)).unique().tolist() == [0.5]
+
+
+@pytest.mark.slow
+def test_only_as_many_stacks_are_degraded_as_are_asked_for(bank):
+    image = torch.rand(200, 1, CANVAS, CANVAS, generator=torch.Generator().manual_seed(1))
+    sampler = StackSampler(bank, 0, 200, 1, 96, degraded=0.3)
+    changed = [not torch.equal(now, before) for now, before in zip(sampler._degrade(image.clone()), image)]
+    assert 40 <= sum(changed) <= 80
 
 
 @pytest.mark.slow

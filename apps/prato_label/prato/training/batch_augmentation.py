@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -15,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from prato.models.overview import TOKEN
-from prato.training.batch_intensity import blurred, change_some, coarsened, ghosted, mixed, rescaled
+from prato.training.batch_intensity import bent, blurred, change_some, coarsened, ghosted, mixed, noisy, rescaled
 from prato.training.slice_bank import CANVAS, SliceBank
 
 #: Shares of the kinds of boxes: tight by hand, loose, partial, shifted, beside the heart; the rest have none.
@@ -179,22 +180,18 @@ class StackSampler:
 
     def _degrade(self, image: Tensor) -> Tensor:
         """Some stacks with ghosts, heavy blur, heavy noise or a strong gamma, one of them each, and normalised again."""
-        for k in (self._rand(self.stacks) < self.degraded).nonzero().flatten().tolist():
-            stack, kind, amount = image[k : k + 1], int(self._rand(1) * 4), self._rand(1, 1, 1, 1)
-            if kind == 0:
-                move = (self._randn(1, 2, 2) * 8).round().long()
-                stack = ghosted(stack, move, self._uniform(0.1, 1.0, 1, 2))
-            elif kind == 1:
-                stack = blurred(stack, 1.2 + 3.3 * amount, reach=10)
-            elif kind == 2:
-                # of the pixels as acquired, which are coarser than those here
-                shape = torch.Size(round(edge * float(self._uniform(0.5, 1.0))) for edge in stack.shape[2:])
-                noise = F.interpolate(self._randn(1, stack.shape[1], *shape), size=stack.shape[2:], mode="bilinear", align_corners=False)
-                stack = (stack + (0.05 + 0.25 * amount) * noise).abs()  # of a magnitude
-            else:
-                stack = stack.clamp_min(1e-4) ** torch.exp((0.7 + 0.8 * amount) * (1 if self._rand(1) < 0.6 else -1))
-            image[k : k + 1] = rescaled(stack)
-        return image
+        batch = image.shape[0]
+        chosen = (self._rand(batch, 1, 1, 1) < self.degraded).float()
+        kind, amount = (self._rand(batch, 1, 1, 1) * 4).floor(), self._rand(batch, 1, 1, 1)
+        ghosts, blur, noise, gamma = (chosen * (kind == n) for n in range(4))
+        image = change_some(image, ghosts * (0.1 + 0.9 * amount), ghosted, (self._randn(batch, 2, 2) * 8).round().long())
+        image = change_some(image, blur * (1.2 + 3.3 * amount), partial(blurred, reach=10))
+        coarse = self._randn(*image.shape[:2], CANVAS * 3 // 4, CANVAS * 3 // 4)  # of pixels as acquired, which are larger than those here
+        grain = F.interpolate(coarse, size=image.shape[2:], mode="bilinear", align_corners=False)
+        image = change_some(image, noise * (0.05 + 0.25 * amount), noisy, grain)
+        up = torch.where(self._rand(batch, 1, 1, 1) < 0.6, 1, -1)
+        image = change_some(image, gamma * torch.exp(up * (0.7 + 0.8 * amount)), bent)
+        return change_some(image, chosen, rescaled)
 
     def _boxes(self, footprint: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The prompts, as ``StackBatch`` has them, and the heart's own bounds (B, 2, 2) in pixels; a stack without heart has no box."""

@@ -1,4 +1,4 @@
-"""What another scanner, or a patient who moves, does to the slices of some stacks of a batch: thick slices, blur, lower resolution, ghosts, noise."""
+"""What another scanner, or a patient who moves, does to slices of some stacks of a batch: thickness, blur, resolution, ghosts, noise."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def change_some(image: Tensor, amount: Tensor, change: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """``change`` of ``image`` (B, K, H, W) by an ``amount`` (B, 1, 1, 1) of which 0 changes nothing.
+def change_some(image: Tensor, amount: Tensor, change: Callable[..., Tensor], *also: Tensor) -> Tensor:
+    """``change`` of ``image`` (B, K, H, W) by an ``amount`` (B, 1, 1, 1) of which 0 changes nothing, and by what else it needs (B, ...).
 
     On a CPU, asking which stacks are to be changed costs less than changing all.
     """
     if image.device.type != "cpu":
-        return change(image, amount)
+        return change(image, amount, *also)
     some = amount.flatten().nonzero().flatten()
-    return image if len(some) == 0 else image.index_copy(0, some, change(image[some], amount[some]))
+    return image if len(some) == 0 else image.index_copy(0, some, change(image[some], amount[some], *(each[some] for each in also)))
 
 
 def mixed(image: Tensor, share: Tensor) -> Tensor:
@@ -44,21 +44,34 @@ def blurred(image: Tensor, sigma: Tensor, reach: int = 3) -> Tensor:
     return flat.permute(1, 0, 2, 3)
 
 
-def ghosted(image: Tensor, move: Tensor, strength: Tensor) -> Tensor:
+def ghosted(image: Tensor, strength: Tensor, move: Tensor) -> Tensor:
     """The mean of ``image`` (B, K, H, W) and of two copies beside it, as a patient who moves leaves them.
 
     Args:
-        move: int64 (B, 2, 2), whole pixels down and to the right, of either copy. strength: (B, 2), of the copies; the image has 1.
+        strength: (B, 1, 1, 1), of either copy; that of the image is 1. move: int64 (B, 2, 2), pixels by which either lies lower and further
+            right; what leaves the slice on one side comes in on the other.
     """
-    found = []
-    for stack, moves, weights in zip(image, move.tolist(), strength):
-        copies = [torch.roll(stack, tuple(each), (1, 2)) * weight for each, weight in zip(moves, weights)]
-        found.append((stack + copies[0] + copies[1]) / (1 + weights.sum()))
-    return torch.stack(found)
+    rows, columns = (torch.arange(edge, device=image.device) for edge in image.shape[2:])
+    batch, stacks = torch.arange(len(image), device=image.device).view(-1, 1, 1), image.permute(0, 2, 3, 1)
+    copies = []
+    for down, right in move.unbind(1)[0].unbind(1), move.unbind(1)[1].unbind(1):
+        at = (rows - down.unsqueeze(1)) % len(rows), (columns - right.unsqueeze(1)) % len(columns)
+        copies.append(stacks[batch, at[0].unsqueeze(2), at[1].unsqueeze(1)])
+    return (image + strength * (copies[0] + copies[1]).permute(0, 3, 1, 2)) / (1 + 2 * strength)
 
 
-def rescaled(image: Tensor) -> Tensor:
-    """Each stack of ``image`` (B, K, H, W) as it is normalised before a network sees it: from its 0.5 to its 99.5 percentile, as 0 to 1."""
+def noisy(image: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
+    """The magnitude of ``image`` with ``noise``, both (B, K, H, W), the latter times ``sigma`` (B, 1, 1, 1)."""
+    return (image + sigma * noise).abs()
+
+
+def bent(image: Tensor, gamma: Tensor) -> Tensor:
+    """``image`` (B, K, H, W) to the power of ``gamma`` (B, 1, 1, 1), of which 0 changes nothing."""
+    return image.clamp_min(1e-4) ** torch.where(gamma > 0, gamma, 1)
+
+
+def rescaled(image: Tensor, chosen: Tensor) -> Tensor:
+    """The stacks of ``image`` (B, K, H, W) that are ``chosen`` (B, 1, 1, 1; not 0), from the 0.5 to the 99.5 percentile as 0 to 1."""
     some = image.flatten(1)[:, ::7].sort(1).values
     low, high = (some[:, round(share * (some.shape[1] - 1))].view(-1, 1, 1, 1) for share in (0.005, 0.995))
-    return (image - low) / (high - low).clamp_min(1e-3)
+    return torch.where(chosen > 0, (image - low) / (high - low).clamp_min(1e-3), image)
