@@ -183,7 +183,7 @@ def test_one_phase_is_segmented_though_another_is_shown_by_then(driver: CineDriv
     driver.ui.runButton.click()
     driver.show(2)
     driver.settle()
-    assert driver.server.requests[-1][3]["phases"] == 1
+    assert driver.sent("infer")[-1][3]["phases"] == 1
     assert driver.status.startswith(CINE), driver.status
     filled = [bool(driver.masks()[..., phase].any()) for phase in range(PHASES)]
     assert filled == [False, True, False, False] and not study.has_unsent_edits
