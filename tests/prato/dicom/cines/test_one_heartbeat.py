@@ -55,7 +55,9 @@ def test_phases_that_were_acquired_fast_over_several_heartbeats_are_a_cine(tmp_p
     images = scan.images()
     for n, ds in enumerate(images):
         ds.AcquisitionTime = f"1011{beat(n % 16) * 0.2:09.6f}"
-    check(scan, import_dicom(save(tmp_path / "in", images), tmp_path / "out"), tmp_path / "out")
+    report = import_dicom(save(tmp_path / "in", images), tmp_path / "out")
+    check(scan, report, tmp_path / "out")
+    assert (report.refused, report.left_out) == ([], [])
 
 
 def test_a_scout_without_a_day_makes_no_other_day_of_midnight(tmp_path: Path) -> None:
@@ -67,6 +69,7 @@ def test_a_scout_without_a_day_makes_no_other_day_of_midnight(tmp_path: Path) ->
             ds.AcquisitionDate = when.strftime("%Y%m%d")
     report = import_dicom(save(tmp_path / "in", images), tmp_path / "out")
     check(SCAN, report, tmp_path / "out")
+    assert report.refused == [] and len(report.left_out) == 1 and "scout" in report.left_out[0]
 
 
 def test_images_of_which_some_do_not_say_the_day_are_phases_of_one_heartbeat(tmp_path: Path) -> None:

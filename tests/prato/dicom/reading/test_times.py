@@ -201,7 +201,9 @@ def test_one_slice_of_two_acquisitions_whose_images_are_told_apart_is_a_cine(tmp
         del ds.TriggerTime
         ds.AcquisitionNumber = 1 + n % 16 // 8
         setattr(ds, tag, n % 16 + 1 if tag.startswith("T") else f"10{n // 16:02}00.{n % 16 * 40:03}")
-    check(scan, import_dicom(save(tmp_path / "in", images), tmp_path / "out"), tmp_path / "out")
+    report = import_dicom(save(tmp_path / "in", images), tmp_path / "out")
+    check(scan, report, tmp_path / "out")
+    assert (report.refused, report.left_out) == ([], [])
 
 
 @pytest.mark.parametrize(
