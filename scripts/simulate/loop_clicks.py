@@ -26,9 +26,8 @@ from scripts.common.model_files import model_file
 from scripts.common.paths import ACDC_SPLIT, REFINER
 from scripts.common.provenance import origin
 from scripts.common.refusals import checked_table, refuses_in_one_sentence
-from scripts.common.results import write_rows
+from scripts.common.results import read_rows, write_rows
 from scripts.simulate.click_study import correct_by_clicks, read_study
-from scripts.simulate.rows import read_rounds
 from scripts.simulate.simulate_clicks import MANNERS, Labeller, refined
 from scripts.simulate.simulate_loop import model_name
 
@@ -48,7 +47,7 @@ def main(
 ) -> None:
     """Write a row for each round and labeller: sums over the studies."""
     torch.set_num_threads(1)
-    rounds = [row for row in read_rounds(simulation) if (row["strategy"], row["seed"], row["pruned"]) == (strategy, seed, True)]
+    rounds = [row for row in read_rows(simulation) if (row["strategy"], row["seed"], row["pruned"]) == (strategy, seed, True)]
     models = [simulation.with_suffix("") / model_name(strategy, row["labelled_patients"], seed, True) for row in rounds]
     missing = next((path for path in models if not path.is_file()), None)
     if missing is not None or not rounds:

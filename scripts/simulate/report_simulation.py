@@ -13,7 +13,6 @@ from scripts.common.figures import legend_below
 from scripts.common.markdown import fill_page, grid, markdown_table
 from scripts.common.paths import DOCS, IMAGES, RESULTS
 from scripts.common.results import Row, read_rows
-from scripts.simulate.rows import read_rounds
 from scripts.simulate.score_study import rank_correlations
 from scripts.simulate.summary import DICE, MINUTES, PATIENTS, Run, against, mean_goal, runs
 
@@ -26,7 +25,7 @@ _COLOURS = {"random": "0.45", "jitter": "tab:blue", "phases": "tab:orange", "ent
 
 def main() -> None:
     """Dice and corrected voxels against labelled patients, by strategy, pruning and seed."""
-    rounds = read_rounds(RESULTS / "simulation.csv")
+    rounds = read_rows(RESULTS / "simulation.csv")
     all_runs, budget = runs(rounds), rounds[0]["budget"]
     _plot(all_runs, budget)
     parts = [_table(all_runs), _verdicts(all_runs), _making(rounds, budget)]
@@ -95,7 +94,7 @@ def _curves(run: Run) -> list[tuple[list[float], list[float]]]:
     """What each panel shows of ``run``: x and y."""
     patients, dice = [float(n) for n in run.patients], [row["dice"] for row in run.rows]
     spent = [0.0, *(voxels / 1000 for voxels in run.spent(len(run.rows)))]
-    a_study = [fmean(row["corrected_voxels"].values()) / 1000 for row in run.rows[1:]]
+    a_study = [row["corrected"]["voxels"] / row["corrected"]["studies"] / 1000 for row in run.rows[1:]]
     left = [row["validation_voxels"] / 1000 for row in run.rows]
     return [(patients, dice), (spent, dice), (patients[1:], a_study), (patients, left)]
 

@@ -107,7 +107,7 @@ class _Loop:
         labelled = [patient for row in done[-1:] for patient in row["patients"]]
         new = done[-1]["next"] if done else shuffle(self.patients, seed, 0)[:A_ROUND]
         if done:
-            cost = done[-1].get("next_corrected_voxels", {})  # a run's last round has none: nobody is corrected after it
+            cost = done[-1].get("next_corrected")  # a run's last round has none: nobody is corrected after it
         else:
             cost = self._count_corrected(Predictor.from_files(self._teach(pruned), locator_file()), new)
         bar.update(len(done))
@@ -115,11 +115,10 @@ class _Loop:
             if not new:
                 break  # everybody is labelled
             labelled = [*labelled, *new]
-            before = {"corrected_voxels": cost, "heart_voxels": {study: self.oracle.drawn(study) for study in cost}}
             after = self._round(strategy, seed, pruned, labelled)
             about = {"strategy": strategy.value, "seed": seed, "pruned": pruned, "labelled_patients": len(labelled), "patients": labelled}
-            self.rows.append({**about, **before, **after})
-            new, cost = after["next"], after["next_corrected_voxels"]
+            self.rows.append({**about, "corrected": cost, **after})
+            new, cost = after["next"], after.get("next_corrected")
             bar.update()
 
     def _round(self, strategy: Strategy, seed: int, pruned: bool, labelled: list[str]) -> Row:
@@ -135,8 +134,7 @@ class _Loop:
         took = {"train": seconds, "evaluate": round(evaluated - start, 1), "choose": round(time.perf_counter() - evaluated, 1)}
         last = len(labelled) >= A_ROUND * self.budget["rounds"]
         counted = self._count_corrected(predictor, left if last else new)
-        found = {"next": new, "next_corrected_voxels": {study: counted[study] for study in self._studies(new)}}
-        return {**measured, "seconds": took, **found, **({"unlabelled_voxels": counted} if last else {})}
+        return {**measured, "seconds": took, "next": new, "unlabelled" if last else "next_corrected": counted}
 
     def _teach(self, pruned: bool) -> Path:
         """The model file that every run begins with."""
@@ -152,12 +150,11 @@ class _Loop:
         files = [file for patient in patients for file in self.patients[patient]]
         return made, self.learner.train(files, start, made, steps, seed * 1000 + people, pruned)
 
-    def _studies(self, patients: Iterable[str]) -> list[str]:
-        return [file.study for patient in patients for file in self.patients[patient]]
-
     def _count_corrected(self, predictor: Predictor, patients: Iterable[str]) -> dict[str, int]:
-        """Voxels that the oracle has to change in what ``predictor`` makes of the studies of ``patients``."""
-        return {study: self.oracle.verdict(predictor, study).changed for study in self._studies(patients)}
+        """Of ``patients``: studies, voxels that the oracle has to change in what ``predictor`` makes of them, and their hearts' voxels."""
+        studies = [file.study for patient in patients for file in self.patients[patient]]
+        changed = sum(self.oracle.verdict(predictor, study).changed for study in studies)
+        return {"studies": len(studies), "voxels": changed, "heart_voxels": sum(map(self.oracle.drawn, studies))}
 
     def _validate(self, predictor: Predictor) -> Row:
         """What ``predictor`` reaches on the validation patients."""

@@ -45,7 +45,7 @@ class Run:
 
     def spent(self, rounds: int) -> list[int]:
         """Voxels corrected in the first ``rounds``, summed up round by round; the very first, the same for all, is left out."""
-        each = [sum(row["corrected_voxels"].values()) for row in self.rows[1:rounds]]
+        each = [row["corrected"]["voxels"] for row in self.rows[1:rounds]]
         return [sum(each[: n + 1]) for n in range(len(each))]
 
     def spent_until(self, dice: float) -> int | None:
@@ -61,11 +61,11 @@ class Run:
 
     def a_study(self, rounds: int) -> float:
         """Voxels corrected a study in the chosen patients of those rounds."""
-        return self.spent(rounds)[-1] / sum(len(row["corrected_voxels"]) for row in self.rows[1:rounds])
+        return self.spent(rounds)[-1] / sum(row["corrected"]["studies"] for row in self.rows[1:rounds])
 
     def of_heart(self, rounds: int) -> float:
         """Those voxels as a share of the chosen hearts."""
-        return self.spent(rounds)[-1] / sum(sum(row["heart_voxels"].values()) for row in self.rows[1:rounds])
+        return self.spent(rounds)[-1] / sum(row["corrected"]["heart_voxels"] for row in self.rows[1:rounds])
 
     def validation(self, rounds: int) -> float:
         """Voxels to correct in a study of a validation patient: the mean over those rounds' models."""
@@ -77,12 +77,11 @@ class Run:
 
         Each study counts once, whoever was chosen: corrected when its patient was, or left by the last model to be corrected now.
         """
-        left = self.rows[-1].get("unlabelled_voxels")
-        return (
-            None
-            if left is None
-            else fmean(voxels for each in (*(row["corrected_voxels"] for row in self.rows), left) for voxels in each.values())
-        )
+        left = self.rows[-1].get("unlabelled")
+        if left is None:
+            return None
+        parts = [*(row["corrected"] for row in self.rows), left]
+        return float(sum(part["voxels"] for part in parts) / sum(part["studies"] for part in parts))
 
     @property
     def minutes(self) -> float:

@@ -16,7 +16,7 @@ from scripts.common.results import read_rows
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "results"
 #: Tables of cases whose command stands in the row of their run, in the file named.
-_CASES = {"cases.csv": "runs.csv", "token_cases.csv": "tokens.csv", "simulation_studies.csv": "simulation.csv"}
+_CASES = {"cases.csv": "runs.csv", "token_cases.csv": "tokens.csv"}
 
 
 @pytest.mark.parametrize(("page", "words"), [("docs/speed.md", 1500), ("docs/results/paper.md", 3000)])

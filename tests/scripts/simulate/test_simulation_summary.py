@@ -20,7 +20,7 @@ def row(strategy: str, patients: int, dice: float, voxels: int, **more: Any) -> 
         "seconds": {"train": 60.0},
         "validation_voxels": voxels,
     }
-    return {**about, "corrected_voxels": {"a": voxels, "b": voxels}, "heart_voxels": {"a": 100, "b": 100}, **more}
+    return {**about, "corrected": {"studies": 2, "voxels": 2 * voxels, "heart_voxels": 200}, **more}
 
 
 ROWS = [
@@ -29,8 +29,8 @@ ROWS = [
     row("random", 4, 0.80, 60),
     row("jitter", 4, 0.70, 80),
     row("random", 6, 0.70, 50),
-    row("jitter", 6, 0.81, 20, unlabelled_voxels={"c": 30}),
-    row("random", 8, 0.78, 40, unlabelled_voxels={"c": 20, "d": 5}),
+    row("jitter", 6, 0.81, 20, unlabelled={"studies": 1, "voxels": 30}),
+    row("random", 8, 0.78, 40, unlabelled={"studies": 2, "voxels": 25}),
     {**row("all", 80, 0.80, 0), "seed": 7},
 ]
 
