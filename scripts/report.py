@@ -11,7 +11,7 @@ import typer
 from prato.data.atomic import write_bytes
 from prato.data.structures import COLOURS, STRUCTURES
 from prato.evaluation.evaluate import summary
-from prato.models.card import Origin, model_card
+from prato.models.card import Origin, model_card, split_fact
 from prato.models.checkpoint import read_spec, version_of
 from prato.models.registry import DEFAULT_MODEL
 from scripts.bench import overview_page, report_speed
@@ -119,10 +119,9 @@ def _card(name: str, path: Path, results: list[dict[str, Any]]) -> str:
     own = [r for r in results if r["model"] == name and r["model_version"] == version_of(data)]
     origin = Origin(_TITLES[name], _DATA, _LICENCE, "trained on one centre's scanners, one sequence, adults.")
     listed = "listed in `docs/results/acdc_split.json`; the official test patients were not used"
-    split = f"Split: by patient, {spec.training.get('patients')}, {listed}"
     head = ["box", "pruning", *(f"{s} DSC" for s in STRUCTURES), "mean DSC", "mean HD95 (mm)", "tokens kept", "GFLOP"]
     measured = "\n## Validation patients\n\n" + grid(head, [_cells(result) for result in own]) if own else ""
-    return model_card(path.name, data, spec, origin, (split,), measured)
+    return model_card(path.name, data, spec, origin, (split_fact(spec.training["patients"], listed),), measured)
 
 
 def _plot(curves: dict[str, list[dict[str, Any]]]) -> None:

@@ -65,7 +65,7 @@ def test_a_retrained_model_has_its_own_card_and_inherits_the_rest(store: ModelSt
     assert "- Licence of the weights: research only; inherited, and the labels that it was retrained on may narrow it\n" in text
     assert f"- Parent: version `{second}` (trained) <- version `{first}` (shipped)\n" in text
     assert "- Labels of this round: 3, each listed with its SHA-256 in `versions/m/history.json`\n" in text
-    assert "- Split: by patient, {'train': 2, 'validation': 1}, listed in `training_split.json` of the studies folder\n" in text
+    assert "- Split: by patient, train 2, validation 1, listed in `training_split.json` of the studies folder\n" in text
     assert "- Seed 2; 7 steps on cpu\n- Command: `POST /train/m {}`\n" in text
     assert "- Not for clinical use: one centre.\n" in text
     assert "Mean Dice 0.7123 -> 0.8000 on 1 patient held out" in text

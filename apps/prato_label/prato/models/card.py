@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +50,15 @@ def model_card(name: str, data: bytes, spec: ModelSpec, origin: Origin, facts: t
         f"{_NOT_CLINICAL}{origin.limits}\n",
     ]
     return "\n".join(lines) + "".join(_starts(made)) + results
+
+
+def split_fact(patients: Mapping[str, int], where: str) -> str:
+    """The fact of a card that says how many patients each side of the split has, and ``where`` they are listed.
+
+    >>> split_fact({"train": 80, "validation": 20}, "listed in `split.json`")
+    'Split: by patient, train 80, validation 20, listed in `split.json`'
+    """
+    return f"Split: by patient, {', '.join(f'{side} {count}' for side, count in patients.items())}, {where}"
 
 
 def read_origin(card: str, title: str) -> Origin:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from prato.data.structures import STRUCTURES
-from prato.models.card import Origin, model_card, read_origin
+from prato.models.card import Origin, model_card, read_origin, split_fact
 from prato.models.checkpoint import ModelSpec
 from prato.retraining.model_records import ModelRecord
 
@@ -44,7 +44,7 @@ def _facts(stem: str, records: Sequence[ModelRecord], record: ModelRecord) -> tu
     return (
         f"Parent: {' <- '.join(_ancestors(records, record))}",
         f"Labels of this round: {len(told['labels'])}, each listed with its SHA-256 in `versions/{stem}/history.json`",
-        f"Split: by patient, {sides}, listed in `training_split.json` of the studies folder",
+        split_fact(sides, "listed in `training_split.json` of the studies folder"),
         f"Published {record.when[:10]}, after {told['seconds']:.0f} s",
         f"Weights: {told['share_of_new_weights']:.0%} of the trained ones and {1 - told['share_of_new_weights']:.0%} of its parent's",
     )
