@@ -137,6 +137,7 @@ def test_the_heartbeat_is_seen(server: LiveServer, browser: Any) -> None:
     ]
     drawn = "paths => paths.map(path => path.getAttribute('d').length)"
     assert all(page.locator("#stills path").evaluate_all(drawn))
+    assert "a model (000000000000)" in page.locator("#states td").all_inner_texts()  # who proposed the others
     # something else is seen in another phase, and the line in the curve goes with it
     seen = set()
     for phase in ("0", "2"):

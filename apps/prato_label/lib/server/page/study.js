@@ -67,7 +67,8 @@ function showFunction(state) {
 function showStates(state) {
   const rows = new Map();
   for (const [phase, is] of Object.entries(state.label?.phases ?? {})) {
-    const row = [is.state, is.editor, is.version, is.approved_by ?? "", is.reason ?? ""];
+    const drawer = is.state === "proposed" && !is.reason ? `a model (${is.editor})` : is.editor; // what was sent back is a labeller's
+    const row = [is.state, drawer, is.version, is.approved_by ?? "", is.reason ?? ""];
     const key = JSON.stringify(row);
     if (!rows.has(key)) rows.set(key, { numbers: [], row });
     rows.get(key).numbers.push(Number(phase));
