@@ -1,4 +1,4 @@
-"""Write the labels of a studies folder as DICOM SEG, with their volumes and a structured report (docs/dicom.md)."""
+"""Write the labels of a studies folder as DICOM SEG, with their volumes and a structured report (docs/dicom_export.md)."""
 
 from __future__ import annotations
 
