@@ -9,6 +9,9 @@ from prato.models.overview import TOKEN
 from prato.prompts.roi_align import roi_align
 from prato.pruning.relevance import relevance
 
+#: RoIAlign bins along each axis.
+_BINS = 5
+
 
 class HeartRelevance(nn.Module):
     """Relevance of the overview's tokens (arXiv 2506.16369, eqs. 2-4), with a query of its own for the heart beside those of the box.
@@ -17,12 +20,11 @@ class HeartRelevance(nn.Module):
     there is no box. Whether a token lies in the box counts by one learned weight.
 
     Args:
-        dim: token width. k: RoIAlign bins along each axis.
+        dim: token width.
     """
 
-    def __init__(self, dim: int, k: int = 5) -> None:
+    def __init__(self, dim: int) -> None:
         super().__init__()
-        self.k = k
         self.project_prompt, self.project_token = nn.Linear(dim, dim, bias=False), nn.Linear(dim, dim, bias=False)
         nn.init.orthogonal_(self.project_prompt.weight)
         self.project_token.weight.data.copy_(self.project_prompt.weight.data)
@@ -47,7 +49,7 @@ class HeartRelevance(nn.Module):
                 return self.offset + own
             cells = (box / TOKEN).repeat_interleave(slices, 0)
             sample = torch.arange(len(flat), device=flat.device)
-            regions = roi_align(flat.permute(0, 3, 1, 2), cells, sample, self.k).flatten(2).transpose(1, 2)
+            regions = roi_align(flat.permute(0, 3, 1, 2), cells, sample, _BINS).flatten(2).transpose(1, 2)
             # the tokens' projection is applied to what they are multiplied with, which are fewer
             queries, tokens = self.project_prompt(regions) @ self.project_token.weight, flat.flatten(1, 2)
             known = torch.ones(queries.shape[:2], dtype=torch.bool, device=flat.device)

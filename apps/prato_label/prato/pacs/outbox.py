@@ -17,7 +17,7 @@ from prato.data.file_identity import file_stamp
 from prato.data.nifti import VolumeError
 from prato.data.studies.folder import ManifestError, find_files
 from prato.dicom.labels.exporter import export_segmentations
-from prato.dicom.labels.labelled_cines import LabelledCine, Ready, find_labelled_cines
+from prato.dicom.labels.labelled_cines import LabelledCine, find_labelled_cines
 from prato.dicom.labels.segmentation import predecessor_of, segmentation_uid
 from prato.dicom.reading.files import DicomError
 from prato.labelling.files import LabelFiles
@@ -42,11 +42,11 @@ class Outbox:
     """Sends the final labels of the studies folder ``studies`` to ``pacs`` as DICOM SEG.
 
     Args:
-        folder: of the ledgers. ready: which phases of a cine are sent.
+        folder: of the ledgers.
     """
 
-    def __init__(self, pacs: Pacs, studies: Path, folder: Path, ready: Ready = "final") -> None:
-        self._pacs, self._studies, self._folder, self._ready = pacs, studies, folder, ready
+    def __init__(self, pacs: Pacs, studies: Path, folder: Path) -> None:
+        self._pacs, self._studies, self._folder = pacs, studies, folder
         self._done: dict[str, object] = {}
         self._wake, self._stopped = threading.Event(), threading.Event()
         self.fault: str | None = None
@@ -84,7 +84,7 @@ class Outbox:
         return sent
 
     def _send_study(self, study: str) -> int:
-        cines, left_out = find_labelled_cines(self._studies, self._ready, {study})
+        cines, left_out = find_labelled_cines(self._studies, "final", {study})
         for sentence in left_out:
             logger.info("Not sent to the PACS: %s", sentence)
         return sum(self._send(study, cine) for cine in cines)
