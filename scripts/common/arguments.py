@@ -30,14 +30,6 @@ def positive_int(text: str) -> int:
     return number
 
 
-def seed_number(text: str) -> int:
-    """A whole number from 0 to ``MAX_SEED``."""
-    number = int(text) if text.isdecimal() else -1
-    if not 0 <= number <= MAX_SEED:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 0 to {MAX_SEED}, not {text!r}")
-    return number
-
-
 def positive_float(text: str) -> float:
     """A number above 0."""
     try:

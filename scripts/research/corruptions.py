@@ -5,13 +5,14 @@ python scripts/research/corruptions.py --studies out/acdc --split docs/results/a
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
+import typer
 from monai.transforms import AdjustContrast
 from scipy import ndimage
 from tqdm import tqdm
@@ -27,10 +28,10 @@ from prato.inference.predictor import Predictor
 from prato.models.registry import DEFAULT_MODEL
 from prato.prompts.box import Box
 from prato.runtime.devices import default_device, device_name, find_device
-from scripts.common.arguments import HelpFormatter, positive_int, refused_in_one_sentence, table_file
 from scripts.common.labelled import require_labelled_studies
 from scripts.common.model_files import locator_file, model_file, model_name
 from scripts.common.provenance import origin
+from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import Row, replace_rows
 
 #: A stack (X, Y, Z) and its label, spoilt; what is random comes from the generator.
@@ -147,6 +148,17 @@ CORRUPTIONS: dict[str, Corruption] = {
 }
 
 
+def check_names(names: Iterable[str], among: Mapping[str, Corruption]) -> None:
+    """See that all ``names`` are some of those that there are ``among``.
+
+    Raises:
+        ValueError: one of them is not.
+    """
+    for name in names:
+        if name not in among:
+            raise ValueError(f"There is no corruption {name!r}: name some of {', '.join(among)}.")
+
+
 def corrupt(
     name: str, volume: Volume, label: np.ndarray, study: str, among: Mapping[str, Corruption] = CORRUPTIONS
 ) -> tuple[Volume, np.ndarray]:
@@ -171,32 +183,33 @@ def measure(predictor: Predictor, files: StudyFile, names: list[str], boxes: lis
     return rows
 
 
-def main() -> None:
-    """Parse the command line and measure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
-    parser.add_argument("--studies", type=Path, required=True, help="studies folder with labels/final")
-    parser.add_argument("--out", type=table_file, required=True, help="CSV file; rows of other models, boxes and corruptions stay")
-    parser.add_argument("--split", type=Path, help="split file: only its validation patients are measured")
-    parser.add_argument("--model", nargs="*", default=[DEFAULT_MODEL], help="shipped models, by name")
-    every = list(CORRUPTIONS)
-    parser.add_argument("--corruption", nargs="*", choices=every, default=every, help="which of them; clean is the image as it is")
-    parser.add_argument("--box", nargs="*", choices=[box.value for box in BoxCondition], default=["tight", "none"], help="box conditions")
-    parser.add_argument("--patients", type=positive_int, help="maximum number of patients")
-    parser.add_argument("--device", default=default_device(), help="what the network runs on")
-    parser.add_argument("--threads", type=positive_int, default=1, help="CPU threads")
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    with refused_in_one_sentence(parser):
-        device = find_device(given.device)
-        files = require_labelled_studies(given.studies, given.split, given.patients)
-        predictors = {path: Predictor.from_files(path, locator_file(), device) for path in map(model_file, given.model)}
-    made = {"threads": given.threads, **origin(device_name(device))}
+@refuses_in_one_sentence
+def main(
+    studies: Annotated[Path, typer.Option(help="Studies folder with labels/final.")],
+    out: Annotated[
+        Path, typer.Option(callback=checked_table, help="The CSV file to write; rows of other models, boxes and corruptions stay.")
+    ],
+    split: Annotated[Path | None, typer.Option(help="Split file: only its validation patients are measured.")] = None,
+    model: Annotated[list[str], typer.Option(help="Shipped models, by name.")] = [DEFAULT_MODEL],  # noqa: B006
+    corruption: Annotated[list[str], typer.Option(help="Which of them; clean is the image as it is.")] = list(CORRUPTIONS),  # noqa: B006
+    box: Annotated[list[BoxCondition], typer.Option(help="Box conditions.")] = [BoxCondition.tight, BoxCondition.none],  # noqa: B006
+    patients: Annotated[int | None, typer.Option(min=1, help="Maximum number of patients.")] = None,
+    device: Annotated[str, typer.Option(help="What the network runs on.")] = default_device(),
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+) -> None:
+    """Measure the Dice of each model under each corruption and box."""
+    torch.set_num_threads(threads)
+    check_names(corruption, CORRUPTIONS)
+    where = find_device(device)
+    files = require_labelled_studies(studies, split, patients)
+    predictors = {path: Predictor.from_files(path, locator_file(), where) for path in map(model_file, model)}
+    made = {"threads": threads, **origin(device_name(where))}
     for path, predictor in predictors.items():
         about = {"model": model_name(path), "model_version": predictor.version}
         rows = []
         for each in tqdm(files, unit="study", mininterval=5):
-            rows += [{**about, **row, **made} for row in measure(predictor, each, given.corruption, [BoxCondition(b) for b in given.box])]
-        replace_rows(given.out, rows, ("model", "box", "corruption"))
+            rows += [{**about, **row, **made} for row in measure(predictor, each, corruption, box)]
+        replace_rows(out, rows, ("model", "box", "corruption"))
 
 
 def floats(volume: Volume) -> np.ndarray:
@@ -232,4 +245,4 @@ def _signed_distance(inside: np.ndarray, spacing: tuple[float, ...]) -> np.ndarr
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

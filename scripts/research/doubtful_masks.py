@@ -5,14 +5,15 @@ python scripts/research/doubtful_masks.py --studies out/acdc --split docs/result
 
 from __future__ import annotations
 
-import argparse
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
+from typing import Annotated
 
 import numpy as np
 import torch
+import typer
 from tqdm import tqdm
 
 from prato.data.cases import read_label
@@ -22,12 +23,12 @@ from prato.evaluation.evaluate import evaluate_volume
 from prato.inference.prediction_warnings import MASK_WARNINGS
 from prato.inference.predictor import Predictor
 from prato.models.registry import DEFAULT_MODEL
-from scripts.common.arguments import HelpFormatter, positive_int, refused_in_one_sentence, table_file
 from scripts.common.labelled import require_labelled_studies
 from scripts.common.model_files import model_file
 from scripts.common.provenance import origin
+from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import Row, replace_rows
-from scripts.research.corruptions import CORRUPTIONS, Corruption, blur, corrupt, floats, gamma, noise
+from scripts.research.corruptions import CORRUPTIONS, Corruption, blur, check_names, corrupt, floats, gamma, noise
 
 #: Dice, in percent, between which masks are counted together.
 RANGES = (0, 30, 60, 80, 90, 100)
@@ -98,32 +99,32 @@ def summarise(found: list[Row]) -> Row:
     return row
 
 
-def main() -> None:
-    """Parse the command line and measure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
-    parser.add_argument("--studies", type=Path, required=True, help="studies folder with labels/final")
-    parser.add_argument("--out", type=table_file, required=True, help="CSV file; rows of other faults stay")
-    parser.add_argument("--split", type=Path, help="split file: only its validation patients are measured")
-    parser.add_argument("--fault", nargs="*", choices=list(FAULTS), default=list(FAULTS), help="which of them")
-    parser.add_argument("--patients", type=positive_int, help="maximum number of patients")
-    parser.add_argument("--threads", type=positive_int, default=1, help="CPU threads")
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    with refused_in_one_sentence(parser):
-        files = require_labelled_studies(given.studies, given.split, given.patients)
-        predictor = Predictor.from_files(model_file(DEFAULT_MODEL))
-    found: dict[str, list[Row]] = {fault: [] for fault in given.fault}
-    for each in tqdm(files, unit="study", mininterval=5):
-        volume = read_volume(each.image)
-        label = read_label(each.label, volume)
-        for fault, measured in found.items():
-            row = evaluate_volume(predictor, *corrupt(fault, volume, label, each.study, FAULTS), each, BoxCondition.none, None, 0)
+@refuses_in_one_sentence
+def main(
+    studies: Annotated[Path, typer.Option(help="Studies folder with labels/final.")],
+    out: Annotated[Path, typer.Option(callback=checked_table, help="The CSV file to write; rows of other faults stay.")],
+    split: Annotated[Path | None, typer.Option(help="Split file: only its validation patients are measured.")] = None,
+    fault: Annotated[list[str], typer.Option(help="What spoils the images.")] = list(FAULTS),  # noqa: B006
+    patients: Annotated[int | None, typer.Option(min=1, help="Maximum number of patients.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+) -> None:
+    """Count the masks that are warned of, by their Dice."""
+    torch.set_num_threads(threads)
+    check_names(fault, FAULTS)
+    files = require_labelled_studies(studies, split, patients)
+    predictor = Predictor.from_files(model_file(DEFAULT_MODEL))
+    found: dict[str, list[Row]] = {each: [] for each in fault}
+    for study in tqdm(files, unit="study", mininterval=5):
+        volume = read_volume(study.image)
+        label = read_label(study.label, volume)
+        for name, measured in found.items():
+            row = evaluate_volume(predictor, *corrupt(name, volume, label, study.study, FAULTS), study, BoxCondition.none, None, 0)
             if row is not None:
                 measured.append(row)
     about = {"model": DEFAULT_MODEL, "model_version": predictor.version}
-    made = {"threads": given.threads, **origin()}
-    replace_rows(given.out, [{**about, "fault": fault, **summarise(rows), **made} for fault, rows in found.items()], ("fault",))
+    made = {"threads": threads, **origin()}
+    replace_rows(out, [{**about, "fault": name, **summarise(rows), **made} for name, rows in found.items()], ("fault",))
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -9,17 +9,20 @@ is left out. What is found in masks of the network, and in real cines, is measur
 
 from __future__ import annotations
 
-import argparse
+from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+import typer
 from scipy.ndimage import gaussian_filter
 from tqdm import tqdm
 
 from prato.function.curve import VolumeCurve, find_ed_es
 from prato.phantom.beat import BeatLabels, make_beat_labels
 from prato.prompts.box import Box
-from scripts.common.arguments import HelpFormatter, positive_int, seed_number, table_file
+from scripts.common.arguments import MAX_SEED
 from scripts.common.provenance import origin
+from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import Row, write_rows
 
 #: By how much contours are moved, mm, one standard deviation.
@@ -75,20 +78,21 @@ def measure_beat(seed: int, number: int) -> list[Row]:
     return rows
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
-    parser.add_argument("--beats", type=positive_int, default=100, help="generated beats")
-    parser.add_argument("--seed", type=seed_number, default=16, help="seed of everything random")
-    parser.add_argument("--out", type=table_file, required=True, help="CSV file to write")
-    args = parser.parse_args()
-    made = {"seed": args.seed, **origin()}
-    rows = [row for number in tqdm(range(1, args.beats + 1), unit="beat") for row in measure_beat(args.seed, number)]
-    write_rows(args.out, [row | made for row in rows])
+@refuses_in_one_sentence
+def main(
+    out: Annotated[Path, typer.Option(callback=checked_table, help="The CSV file to write.")],
+    beats: Annotated[int, typer.Option(min=1, help="Generated beats.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of everything random.")] = 16,
+) -> None:
+    """Measure by how many phases end-diastole and end-systole are missed."""
+    made = {"seed": seed, **origin()}
+    rows = [row for number in tqdm(range(1, beats + 1), unit="beat") for row in measure_beat(seed, number)]
+    write_rows(out, [row | made for row in rows])
     for moved_mm in MOVED_MM:
         off = [row["off"] for row in rows if row["moved_mm"] == moved_mm]
         near = {name: np.mean([abs(one[name]) <= 1 for one in off]) for name in ("ed", "es")}
-        print(f"moved by {moved_mm} mm: ED within a phase in {near['ed']:.0%}, ES in {near['es']:.0%} of {len(off)} beats")
+        typer.echo(f"moved by {moved_mm} mm: ED within a phase in {near['ed']:.0%}, ES in {near['es']:.0%} of {len(off)} beats")
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

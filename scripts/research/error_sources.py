@@ -10,15 +10,15 @@ copies, and at other resolutions. "Resampled label" is no network at all: the ex
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+import typer
 from torch import Tensor
 from tqdm import tqdm
 
@@ -36,15 +36,17 @@ from prato.models.registry import DEFAULT_MODEL
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import Box, BoxPrompt
 from prato.runtime.precision import autocast
-from scripts.common.arguments import HelpFormatter, positive_int, refused_in_one_sentence, table_file
 from scripts.common.labelled import require_labelled_studies
 from scripts.common.model_files import model_file, model_name
 from scripts.common.provenance import origin
+from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import Row, replace_rows
 from scripts.research.overview_models import load_overview_model
 
 #: Sides of the network's input are multiples of so many pixels.
 _MULTIPLE = 16
+#: What each study is segmented with.
+_BOXES = ("tight", "none")
 #: Added to the logit of background.
 _BIASES = (-0.5, 0.5)
 #: Pixels in mm other than the model's own.
@@ -197,45 +199,38 @@ def place_rows(mask: np.ndarray, case: Case) -> list[Row]:
     return rows
 
 
-def main() -> None:
-    """Parse the command line and measure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
-    parser.add_argument("--studies", type=Path, required=True, help="studies folder with labels/final")
-    parser.add_argument("--split", type=Path, help="split file: only its validation patients are measured")
-    parser.add_argument("--out", type=table_file, required=True, help="CSV file: one row per study, box and way")
-    parser.add_argument("--places", type=table_file, required=True, help="CSV file: one row per study, box and place in the stack")
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="shipped model, by name")
-    parser.add_argument("--box", nargs="*", choices=["tight", "none"], default=["tight", "none"], help="box conditions")
-    parser.add_argument("--patients", type=positive_int, help="maximum number of patients")
-    parser.add_argument("--threads", type=positive_int, default=1, help="CPU threads")
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    with refused_in_one_sentence(parser):
-        predictor = Predictor(load_overview_model(given.model))
-        files = require_labelled_studies(given.studies, given.split, given.patients)
-    made = {"threads": given.threads, **origin()}
-    rows: list[Row] = []
-    places: list[Row] = []
+@refuses_in_one_sentence
+def main(
+    studies: Annotated[Path, typer.Option(help="Studies folder with labels/final.")],
+    out: Annotated[Path, typer.Option(callback=checked_table, help="The CSV file to write: a row per study, box and way.")],
+    places: Annotated[Path, typer.Option(callback=checked_table, help="Another: a row per study, box and place in the stack.")],
+    split: Annotated[Path | None, typer.Option(help="Split file: only its validation patients are measured.")] = None,
+    model: Annotated[str, typer.Option(help="Shipped model, by name.")] = DEFAULT_MODEL,
+    patients: Annotated[int | None, typer.Option(min=1, help="Maximum number of patients.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+) -> None:
+    """Measure the Dice of each way, and of each place in the stack."""
+    torch.set_num_threads(threads)
+    predictor = Predictor(load_overview_model(model))
+    files = require_labelled_studies(studies, split, patients)
+    named = {"model": model_name(model_file(model)), "model_version": predictor.version}
+    made = {"threads": threads, **origin()}
+    by_way: list[Row] = []
+    by_place: list[Row] = []
     for each in tqdm(files, unit="study", mininterval=5):
         case = load_case(each)
-        for box in given.box if case else []:
+        for condition in _BOXES if case else ():
             assert case is not None
-            about = {
-                "model": model_name(model_file(given.model)),
-                "model_version": predictor.version,
-                "box": box,
-                "study": each.study,
-                "patient": each.patient,
-            }
-            masks = masks_of(predictor, case, box == "tight")
+            about = {**named, "box": condition, "study": each.study, "patient": each.patient}
+            masks = masks_of(predictor, case, condition == "tight")
             masks["resampled label"] = resampled_label(case, predictor.segmenter.spec.pixel)
             for way, mask in masks.items():
                 dice = dice_of(mask, case.label)
-                rows.append({**about, "way": way, "dice": dice, "mean_dice": round(float(np.mean(list(dice.values()))), 4), **made})
-            places += [{**about, **row, **made} for row in place_rows(masks["as answered"], case)]
-    replace_rows(given.out, rows, ("model", "box", "way"))
-    replace_rows(given.places, places, ("model", "box"))
+                by_way.append({**about, "way": way, "dice": dice, "mean_dice": round(float(np.mean(list(dice.values()))), 4), **made})
+            by_place += [{**about, **row, **made} for row in place_rows(masks["as answered"], case)]
+    replace_rows(out, by_way, ("model", "box", "way"))
+    replace_rows(places, by_place, ("model", "box"))
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

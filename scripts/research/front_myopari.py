@@ -9,40 +9,40 @@ own steps before and after the network. It may have been trained on these very p
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import tempfile
 from pathlib import Path
 from statistics import mean
+from typing import Annotated
+
+import typer
 
 from prato.data.cases import read_label
 from prato.data.nifti import read_volume
-from scripts.common.arguments import HelpFormatter, positive_int, refused_in_one_sentence, table_file
 from scripts.common.labelled import require_labelled_studies
 from scripts.common.provenance import origin
+from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import Row, replace_rows
 from scripts.research.error_sources import dice_of
 
 
-def main() -> None:
-    """Parse the command line and measure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
-    parser.add_argument("--python", required=True, help="Python of the environment with myopari")
-    parser.add_argument("--studies", type=Path, required=True, help="studies folder with labels/final")
-    parser.add_argument("--split", type=Path, required=True, help="split file: its validation patients are measured")
-    parser.add_argument("--out", type=table_file, required=True, help="CSV file of scripts/research/front.py")
-    parser.add_argument("--patients", type=positive_int, help="maximum number of patients")
-    given = parser.parse_args()
-    with refused_in_one_sentence(parser):
-        files = require_labelled_studies(given.studies, given.split, given.patients)
+@refuses_in_one_sentence
+def main(
+    python: Annotated[str, typer.Option(help="Python of the environment with myopari.")],
+    studies: Annotated[Path, typer.Option(help="Studies folder with labels/final.")],
+    split: Annotated[Path, typer.Option(help="Split file: its validation patients are measured.")],
+    out: Annotated[Path, typer.Option(callback=checked_table, help="The CSV file of scripts/research/front.py.")],
+    patients: Annotated[int | None, typer.Option(min=1, help="Maximum number of patients.")] = None,
+) -> None:
+    """Measure myopari's Dice and time."""
+    files = require_labelled_studies(studies, split, patients)
     found = []
     with tempfile.TemporaryDirectory() as folder:
         worker = Path(__file__).with_name("myopari_worker.py")
-        with refused_in_one_sentence(parser):  # there is no such program
-            run = subprocess.run([given.python, str(worker), folder, *(str(each.image.resolve()) for each in files)], check=False)
+        run = subprocess.run([python, str(worker), folder, *(str(each.image.resolve()) for each in files)], check=False)
         if run.returncode:
-            parser.exit(2, f"{parser.prog}: myopari ended with exit code {run.returncode}, and has said why.\n")
+            raise ValueError(f"myopari ended with exit code {run.returncode}, and has said why.")
         for each in files:
             volume = read_volume(each.image)
             mask = read_volume(Path(folder) / each.image.resolve().name).array
@@ -53,9 +53,9 @@ def main() -> None:
     row["volumes"] = len(files)
     row |= {"ms": {"all": round(about["ms"], 2)}, "share": 1.0, "dice": {**structures, "mean": round(mean(structures.values()), 4)}}
     row |= {"threads": 1, **origin()}
-    replace_rows(given.out, [row], ("training", "way", "box", "device", "threads"))
-    print(json.dumps(row))
+    replace_rows(out, [row], ("training", "way", "box", "device", "threads"))
+    typer.echo(json.dumps(row))
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

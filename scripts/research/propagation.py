@@ -10,17 +10,19 @@ or the generated ones.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from statistics import fmean
+from typing import Annotated
 
 import numpy as np
 import torch
+import typer
 from tqdm import tqdm
 
 from prato.data.cases import TrainingCase, load_training_case, read_label
@@ -40,11 +42,12 @@ from prato.phantom.beat import make_beat
 from prato.propagation.propagate import Motion, Moved, Propagation, Trust
 from prato.training.fine_tuning import LEARNING_RATE, FineTuning, TrainingParameters, fine_tune
 from prato.training.progress import TrainingProgress
-from scripts.common.arguments import HelpFormatter, positive_int, refused_in_one_sentence, seed_number, table_file
+from scripts.common.arguments import MAX_SEED
 from scripts.common.labelled import group_by_patient, require_labelled_studies
 from scripts.common.model_files import model_file
-from scripts.common.paths import RESULTS
+from scripts.common.paths import ACDC_SPLIT
 from scripts.common.provenance import origin
+from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import Row, replace_rows
 
 #: Phases of the generated beats, in turn.
@@ -181,35 +184,29 @@ def _score(masks: dict[int, np.ndarray], example: Example, plain: dict[int, int]
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
-    parser.add_argument("--studies", type=Path, help="studies folder of ACDC, with final labels")
-    parser.add_argument("--split", type=Path, default=RESULTS / "acdc_split.json", help="split file: its validation patients are measured")
-    parser.add_argument("--acdc", type=Path, help="the official ACDC folder")
-    parser.add_argument("--patients", type=positive_int, default=8, help="of the validation patients")
-    parser.add_argument("--beats", type=positive_int, default=3, help="generated ones")
-    parser.add_argument("--seed", type=seed_number, default=31, help="of the generated beats")
-    parser.add_argument("--out", type=table_file, required=True, help="CSV file to write")
-    args = parser.parse_args()
-    with refused_in_one_sentence(parser):
-        cines = [] if args.acdc is None else [acdc_cine(args.acdc)]
-        patients = {} if args.studies is None else group_by_patient(require_labelled_studies(args.studies, args.split, args.patients))
+@refuses_in_one_sentence
+def main(
+    out: Annotated[Path, typer.Option(callback=checked_table, help="The CSV file to write.")],
+    studies: Annotated[Path | None, typer.Option(help="Studies folder of ACDC, with final labels.")] = None,
+    split: Annotated[Path, typer.Option(help="Split file: its validation patients are measured.")] = ACDC_SPLIT,
+    acdc: Annotated[Path | None, typer.Option(help="The official ACDC folder.")] = None,
+    patients: Annotated[int, typer.Option(min=1, help="How many of the validation patients.")] = 8,
+    beats: Annotated[int, typer.Option(min=1, help="Generated beats.")] = 3,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the generated beats.")] = 31,
+) -> None:
+    """Measure each way to carry corrections over, in each cine."""
+    cines = [] if acdc is None else [acdc_cine(acdc)]
+    labelled = {} if studies is None else group_by_patient(require_labelled_studies(studies, split, patients))
     predictor = Predictor.from_files(model_file(DEFAULT_MODEL))
-    made = {"model": DEFAULT_MODEL, "model_version": predictor.version, "seed": args.seed, "threads": torch.get_num_threads(), **origin()}
+    made = {"model": DEFAULT_MODEL, "model_version": predictor.version, "seed": seed, "threads": torch.get_num_threads(), **origin()}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         seen: Counter[str] = Counter()
-        for example in tqdm(_examples(args, cines, patients, folder), unit="cine"):
+        for example in tqdm(chain(cines, pairs(labelled, folder), generated_beats(seed, beats, folder)), unit="cine"):
             seen[example.kind] += 1
             rows = measure(example, predictor, folder, is_tuned=seen[example.kind] == 1)
-            replace_rows(args.out, [row | made for row in rows], ("cine", "keys", "way"))
-
-
-def _examples(args: argparse.Namespace, cines: list[Example], patients: dict[str, list[StudyFile]], folder: Path) -> Iterator[Example]:
-    yield from cines
-    yield from pairs(patients, folder)
-    yield from generated_beats(args.seed, args.beats, folder)
+            replace_rows(out, [row | made for row in rows], ("cine", "keys", "way"))
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -9,7 +9,6 @@ are small beside the largest are removed, as in the app.
 
 from __future__ import annotations
 
-import argparse
 import re
 import tempfile
 from collections.abc import Callable, Iterator
@@ -17,9 +16,11 @@ from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from statistics import fmean
+from typing import Annotated
 
 import numpy as np
 import torch
+import typer
 from scipy.ndimage import convolve1d
 from scipy.signal import savgol_coeffs
 from tqdm import tqdm
@@ -38,8 +39,9 @@ from prato.inference.stack_segmenter import StackSegmenter
 from prato.models.registry import DEFAULT_MODEL
 from prato.phantom.beat import make_beat
 from prato.prompts.box import Box
-from scripts.common.arguments import HelpFormatter, positive_int, refused_in_one_sentence, seed_number, table_file
+from scripts.common.arguments import MAX_SEED
 from scripts.common.provenance import origin
+from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import Row, replace_rows
 from scripts.research.ed_es import distance
 from scripts.research.error_sources import Case, logits_of, to_mask
@@ -239,27 +241,22 @@ def measure_beat(segmenter: StackSegmenter, beat: Beat) -> list[Row]:
     return [{name: value for name, value in row.items() if name != "plain"} for row in rows]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
-    parser.add_argument("--acdc", type=Path, help="the official ACDC folder")
-    parser.add_argument("--sunnybrook", type=Path, help="folder of the Sunnybrook scans SCD… and their contours")
-    parser.add_argument("--beats", type=positive_int, default=8, help="number of generated beats")
-    parser.add_argument("--seed", type=seed_number, default=11, help="seed of the generated beats")
-    parser.add_argument("--out", type=table_file, required=True, help="CSV file; rows of other cines stay")
-    args = parser.parse_args()
-    with refused_in_one_sentence(parser):
-        first = [] if args.acdc is None else [acdc_beat(args.acdc)]
-        scans = {} if args.sunnybrook is None else sunnybrook_phases(args.sunnybrook)
-        segmenter = load_overview_model(DEFAULT_MODEL)
-    made = {"model": DEFAULT_MODEL, "model_version": segmenter.version, "seed": args.seed, "threads": torch.get_num_threads(), **origin()}
-    beats = chain(
-        first,
-        (sunnybrook_beat(args.sunnybrook / scan, *known) for scan, known in scans.items()),
-        generated_beats(args.seed, args.beats),
-    )
-    for beat in tqdm(beats, unit="cine"):
-        replace_rows(args.out, [row | made for row in measure_beat(segmenter, beat)], ("cine",))
+@refuses_in_one_sentence
+def main(
+    out: Annotated[Path, typer.Option(callback=checked_table, help="The CSV file to write; rows of other cines stay.")],
+    acdc: Annotated[Path | None, typer.Option(help="The official ACDC folder.")] = None,
+    sunnybrook: Annotated[Path | None, typer.Option(help="Folder of the Sunnybrook scans SCD… and their contours.")] = None,
+    beats: Annotated[int, typer.Option(min=1, help="Generated beats.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the generated beats.")] = 11,
+) -> None:
+    """Measure each way to smooth each cine."""
+    first = [] if acdc is None else [acdc_beat(acdc)]
+    scans = [] if sunnybrook is None else [(sunnybrook / scan, *known) for scan, known in sunnybrook_phases(sunnybrook).items()]
+    segmenter = load_overview_model(DEFAULT_MODEL)
+    made = {"model": DEFAULT_MODEL, "model_version": segmenter.version, "seed": seed, "threads": torch.get_num_threads(), **origin()}
+    for beat in tqdm(chain(first, (sunnybrook_beat(*scan) for scan in scans), generated_beats(seed, beats)), unit="cine"):
+        replace_rows(out, [row | made for row in measure_beat(segmenter, beat)], ("cine",))
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

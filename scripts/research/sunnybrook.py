@@ -9,14 +9,15 @@ end-diastole. Volumes are of all slices; Dice is of those that the experts drew.
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import tempfile
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pydicom
+import typer
 from matplotlib.path import Path as Outline
 from tqdm import tqdm
 
@@ -26,9 +27,9 @@ from prato.data.structures import STRUCTURES
 from prato.dicom.importer import import_dicom
 from prato.inference.predictor import Predictor
 from prato.models.registry import DEFAULT_MODEL
-from scripts.common.arguments import HelpFormatter, refused_in_one_sentence, table_file
 from scripts.common.model_files import locator_file, model_file
 from scripts.common.provenance import origin
+from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import Row, replace_rows
 from scripts.research.smooth_in_time import sunnybrook_phases
 
@@ -91,21 +92,21 @@ def _function(edv: float, esv: float) -> dict[str, float]:
     return {"edv_ml": round(edv, 1), "esv_ml": round(esv, 1), "ef": round(100 * (1 - esv / edv), 1)}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
-    parser.add_argument("--sunnybrook", type=Path, required=True, help="folder of the Sunnybrook scans SCD… and their contours")
-    parser.add_argument("--model", nargs="*", default=[DEFAULT_MODEL], help="shipped models, by name")
-    parser.add_argument("--out", type=table_file, required=True, help="CSV file; rows of other models and scans stay")
-    given = parser.parse_args()
-    with refused_in_one_sentence(parser):
-        scans = sunnybrook_phases(given.sunnybrook)
-        predictors = {name: Predictor.from_files(model_file(name), locator_file()) for name in given.model}
+@refuses_in_one_sentence
+def main(
+    sunnybrook: Annotated[Path, typer.Option(help="Folder of the Sunnybrook scans SCD… and their contours.")],
+    out: Annotated[Path, typer.Option(callback=checked_table, help="The CSV file to write; rows of other models and scans stay.")],
+    model: Annotated[list[str], typer.Option(help="Shipped models, by name.")] = [DEFAULT_MODEL],  # noqa: B006
+) -> None:
+    """Measure the Dice and the volumes of each scan."""
+    scans = sunnybrook_phases(sunnybrook)
+    predictors = {name: Predictor.from_files(model_file(name), locator_file()) for name in model}
     for name, predictor in predictors.items():
         made = {"model": name, "model_version": predictor.version, **origin()}
         for scan, known in tqdm(scans.items(), unit="scan"):
-            rows = [made | row for row in measure_scan(predictor, given.sunnybrook / scan, *known)]
-            replace_rows(given.out, rows, ("model", "scan"))
+            rows = [made | row for row in measure_scan(predictor, sunnybrook / scan, *known)]
+            replace_rows(out, rows, ("model", "scan"))
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

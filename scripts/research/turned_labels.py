@@ -5,11 +5,12 @@ python scripts/research/turned_labels.py --studies out/acdc --out docs/results/t
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
+import typer
 from tqdm import tqdm
 
 from prato.data.cases import read_label
@@ -18,12 +19,12 @@ from prato.data.nifti import read_volume
 from prato.data.stack import slice_axis
 from prato.inference.predictor import Predictor
 from prato.models.registry import DEFAULT_MODEL
-from scripts.common.arguments import HelpFormatter, positive_int, refused_in_one_sentence, table_file
 from scripts.common.labelled import require_labelled_studies
 from scripts.common.model_files import locator_file, model_file, model_name
 from scripts.common.provenance import origin
+from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import Row, replace_rows
-from scripts.research.corruptions import corrupt
+from scripts.research.corruptions import check_names, corrupt
 from scripts.research.doubtful_masks import FAULTS
 
 
@@ -53,35 +54,34 @@ def summarise(found: list[Row]) -> Row:
     }
 
 
-def main() -> None:
-    """Parse the command line and measure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
-    parser.add_argument("--studies", type=Path, required=True, help="studies folder with labels/final")
-    parser.add_argument("--out", type=table_file, required=True, help="CSV file; rows of other models and faults stay")
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="a shipped model, or a model file: its masks are the proposals")
-    parser.add_argument("--split", type=Path, help="split file: only its validation patients are measured")
-    parser.add_argument("--fault", nargs="*", choices=list(FAULTS), default=["clean"], help="what spoils the images first")
-    parser.add_argument("--patients", type=positive_int, help="maximum number of patients")
-    parser.add_argument("--threads", type=positive_int, default=1, help="CPU threads")
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    with refused_in_one_sentence(parser):
-        files = require_labelled_studies(given.studies, given.split, given.patients)
-        path = model_file(given.model)
-        predictor = Predictor.from_files(path, locator_file())
-    found: dict[str, list[Row]] = {fault: [] for fault in given.fault}
-    for each in tqdm(files, unit="study", mininterval=5):
-        volume = read_volume(each.image)
-        label = read_label(each.label, volume)
-        for fault, rows in found.items():
-            image, moved = corrupt(fault, volume, label, each.study, FAULTS)
+@refuses_in_one_sentence
+def main(
+    studies: Annotated[Path, typer.Option(help="Studies folder with labels/final.")],
+    out: Annotated[Path, typer.Option(callback=checked_table, help="The CSV file to write; rows of other models and faults stay.")],
+    model: Annotated[str, typer.Option(help="A shipped model, or a model file: its masks are the proposals.")] = DEFAULT_MODEL,
+    split: Annotated[Path | None, typer.Option(help="Split file: only its validation patients are measured.")] = None,
+    fault: Annotated[list[str], typer.Option(help="What spoils the images first.")] = ["clean"],  # noqa: B006
+    patients: Annotated[int | None, typer.Option(min=1, help="Maximum number of patients.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+) -> None:
+    """Measure how many labels and turned copies of them are warned of."""
+    torch.set_num_threads(threads)
+    check_names(fault, FAULTS)
+    files = require_labelled_studies(studies, split, patients)
+    path = model_file(model)
+    predictor = Predictor.from_files(path, locator_file())
+    found: dict[str, list[Row]] = {each: [] for each in fault}
+    for study in tqdm(files, unit="study", mininterval=5):
+        volume = read_volume(study.image)
+        label = read_label(study.label, volume)
+        for name, rows in found.items():
+            image, moved = corrupt(name, volume, label, study.study, FAULTS)
             predictor.set_image(image)
             rows.append(measure(moved, predictor.predict().mask, slice_axis(moved.shape, image.spacing)))
     about = {"model": model_name(path), "model_version": predictor.version}
-    made = {"threads": given.threads, **origin()}
-    measured = [{**about, "fault": fault, **summarise(rows), **made} for fault, rows in found.items()]
-    replace_rows(given.out, measured, ("model", "fault"))
+    made = {"threads": threads, **origin()}
+    replace_rows(out, [{**about, "fault": name, **summarise(rows), **made} for name, rows in found.items()], ("model", "fault"))
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from scripts.bench import training_speed
-from scripts.research import corruptions, ed_es, error_sources, front, propagation, saving_split, smooth_in_time, train_queue
+from scripts.research import front, saving_split, train_queue
 
 PACKED = ["--packed", "cases.zip", "--split", "split.json"]
 
@@ -23,7 +23,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "split.json").write_text(json.dumps({"seed": 0, "train": ["a"], "validation": ["b"]}))
     (tmp_path / "list.json").write_text("[1]")
     (tmp_path / "text.zip").write_text("no zip file")
-    (tmp_path / "scans" / "SCD1").mkdir(parents=True)
     with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
         archive.writestr("readme", "no slice")
     return tmp_path
@@ -47,21 +46,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             for value in ("0", "-2", "x")
         ),
         (train_queue, [*PACKED, "--minutes", "-5"], "above 0"),
-        *((ed_es, ["--out", "found.csv", "--seed", seed], "from 0 to 2147483647") for seed in ("-1", "1.5", str(2**64))),
         (front, [*PACKED, "--out", "front.csv"], "cases.zip"),
         (front, [*PACKED, "--out", "front.csv", "--volumes", "-1"], "of at least 1"),
         (saving_split, ["--packed", "text.zip", "--split", "split.json", "--out", "saving.csv"], "text.zip is not a file of packed slices"),
         (training_speed, ["--packed", "text.zip", "--out", "speed.csv"], "text.zip is not a file of packed slices"),
         (training_speed, ["--packed", "text.zip", "--out", "speed.csv", "--networks", "unet", "nosuch"], "no network called nosuch"),
-        (corruptions, ["--studies", "none", "--out", "rows.csv"], "none"),
-        (corruptions, ["--studies", ".", "--out", "rows.csv", "--model", "nosuch"], "no labelled studies"),
-        (corruptions, ["--studies", ".", "--out", "rows.csv", "--device", "tpu"], "no device 'tpu'"),
-        (error_sources, ["--studies", ".", "--out", "rows.csv", "--places", "places.csv", "--model", "prato_unetr"], "has no overview"),
-        (smooth_in_time, ["--sunnybrook", ".", "--out", "rows.csv"], "holds no Sunnybrook scan"),
-        (smooth_in_time, ["--sunnybrook", "scans", "--out", "rows.csv"], "SCD1 must hold contours of two phases"),
-        (error_sources, ["--studies", "none", "--out", "rows.csv", "--places", "places.csv"], "none"),
-        (propagation, ["--studies", "none", "--split", "split.json", "--out", "rows.csv"], "none"),
-        (propagation, ["--beats", "0", "--out", "rows.csv"], "of at least 1"),
     ],
 )
 def test_what_cannot_be_used_is_refused_in_one_sentence(

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import typer
 
-from scripts.bench import benchmark_clicks, crop_floor, pruning_time
+from prato.data.studies.splits import Split, save_split
+from scripts.bench import benchmark_clicks, crop_floor, pruning_time, training_speed
 from scripts.common.paths import ROOT
 from scripts.common.refusals import refuses_in_one_sentence
-from scripts.research import ed_es, pack_stacks, propagation, relevance_study, smooth_in_time, train_clicks
+from scripts.research import corruptions, ed_es, error_sources, pack_stacks, propagation, relevance_study, smooth_in_time, train_clicks
 from scripts.simulate import click_requests, deepedit_clicks, guidance_study, simulate_clicks, wrong_parts
 from tests.scripts.cli import run_script
 
@@ -62,13 +63,36 @@ def test_a_folder_without_labelled_studies_is_refused(script, made: list[str], t
 
 
 @pytest.mark.parametrize("script", [propagation, smooth_in_time], ids=["propagation", "smooth_in_time"])
-def test_a_folder_without_acdc_is_refused(script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    monkeypatch.setattr("sys.argv", ["script.py", "--acdc", str(tmp_path), "--out", str(tmp_path / "made.csv")])
-    with pytest.raises(SystemExit) as ended:
-        script.main()
-    assert ended.value.code == 2
-    assert "Info.cfg is missing" in capsys.readouterr().err
+def test_a_folder_without_acdc_is_refused(script, tmp_path: Path) -> None:
+    done = run_script(script.main, "--acdc", tmp_path, "--out", tmp_path / "made.csv")
+    assert done.exit_code == 2 and "Info.cfg is missing" in done.output
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "words"),
+    [
+        *((ed_es, ["--seed", seed], "--seed") for seed in ("-1", "1.5", str(2**64))),
+        (corruptions, ["--studies", "none"], "none"),
+        (corruptions, ["--studies", ".", "--model", "nosuch"], "no labelled studies"),
+        (corruptions, ["--studies", ".", "--device", "tpu"], "no device 'tpu'"),
+        (corruptions, ["--studies", ".", "--corruption", "fog"], "There is no corruption 'fog': name some of clean, "),
+        (error_sources, ["--studies", ".", "--places", "places.csv", "--model", "prato_unetr"], "has no overview"),
+        (error_sources, ["--studies", "none", "--places", "places.csv"], "none"),
+        (smooth_in_time, ["--sunnybrook", "."], "holds no Sunnybrook scan"),
+        (smooth_in_time, ["--sunnybrook", "scans"], "SCD1 must hold contours of two phases"),
+        (propagation, ["--studies", "none", "--split", "split.json"], "none"),
+        (propagation, ["--beats", "0"], "--beats"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(script, arguments: list[str], words: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scans" / "SCD1").mkdir(parents=True)
+    save_split(tmp_path / "split.json", Split(seed=0, train=["a"], validation=["b"]))
+    before = sorted(tmp_path.rglob("*"))
+    done = run_script(script.main, *arguments, "--out", "rows.csv")
+    assert done.exit_code == 2 and words in done.output and "Traceback" not in done.output
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize(
@@ -89,9 +113,9 @@ def test_what_is_no_table_is_refused_before_anything_is_measured(is_folder: bool
     out.mkdir() if is_folder else out.write_text("a note of mine")
     done = run_script(crop_floor.main, "--out", out)
     assert done.exit_code == 2 and done.output.startswith(f"{out} ") and done.output.count("\n") == 1
-    monkeypatch.setattr("sys.argv", ["script.py", "--out", str(out)])
+    monkeypatch.setattr("sys.argv", ["script.py", "--packed", "cases.zip", "--out", str(out)])
     with pytest.raises(SystemExit) as ended:
-        ed_es.main()
+        training_speed.main()
     assert ended.value.code == 2 and f"argument --out: {out} " in capsys.readouterr().err
     assert out.is_dir() or out.read_text() == "a note of mine"
 

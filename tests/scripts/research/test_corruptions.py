@@ -8,6 +8,7 @@ from scripts.common.results import read_rows
 from scripts.research import corruptions
 from scripts.research.corruptions import CORRUPTIONS, corrupt
 from tests.phantoms import make_thin_phantoms
+from tests.scripts.cli import run_script
 
 SPACING = (1.25, 1.5, 8.0)
 
@@ -82,12 +83,11 @@ def test_grids_that_change() -> None:
 
 
 @pytest.mark.slow
-def test_a_model_is_measured_under_each(tmp_path, overview_file, monkeypatch) -> None:
+def test_a_model_is_measured_under_each(tmp_path, overview_file) -> None:
     make_thin_phantoms(tmp_path / "studies", 1)
     flags = ["--studies", tmp_path / "studies", "--out", tmp_path / "c.csv", "--model", overview_file, "--box", "tight"]
-    flags += ["--corruption", "clean", "double thickness"]
-    monkeypatch.setattr("sys.argv", ["corruptions.py", *map(str, flags)])
-    corruptions.main()
+    done = run_script(corruptions.main, *flags, "--corruption", "clean", "--corruption", "double thickness")
+    assert done.exit_code == 0, done.output
     rows = read_rows(tmp_path / "c.csv")
     assert [row["corruption"] for row in rows] == ["clean", "double thickness"] * 2
     assert all(0 <= row["mean_dice"] <= 1 and set(row["dice"]) == {"RV cavity", "myocardium", "LV cavity"} for row in rows)

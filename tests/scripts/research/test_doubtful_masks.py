@@ -8,6 +8,7 @@ from scripts.research import doubtful_masks
 from scripts.research.corruptions import corrupt
 from scripts.research.doubtful_masks import FAULTS, summarise
 from tests.phantoms import make_thin_phantoms
+from tests.scripts.cli import run_script
 from tests.scripts.research.test_corruptions import heart
 
 
@@ -52,13 +53,12 @@ def test_masks_are_counted_by_how_good_they_are() -> None:
 
 
 @pytest.mark.slow
-def test_the_command_writes_a_row_a_fault(tmp_path, monkeypatch) -> None:
+def test_the_command_writes_a_row_a_fault(tmp_path) -> None:
     make_thin_phantoms(tmp_path / "studies", patients=1)
     out = tmp_path / "doubtful.csv"
-    monkeypatch.setattr(
-        "sys.argv", ["doubtful_masks.py", "--studies", str(tmp_path / "studies"), "--out", str(out), "--fault", "clean", "inverted"]
-    )
-    doubtful_masks.main()
+    given = ["--studies", tmp_path / "studies", "--out", out]
+    done = run_script(doubtful_masks.main, *given, "--fault", "clean", "--fault", "inverted")
+    assert done.exit_code == 0, done.output
     rows = read_rows(out)
     assert [row["fault"] for row in rows] == ["clean", "inverted"]
     assert all(sum(row["masks"].values()) == 2 for row in rows)

@@ -13,6 +13,7 @@ from scripts.common.results import read_rows
 from scripts.research import error_sources
 from scripts.research.error_sources import Case, logits_of, masks_of, place_rows, places_of, resampled_label
 from tests.phantoms import make_thin_phantoms
+from tests.scripts.cli import run_script
 
 
 def case(slices: int = 7) -> Case:
@@ -93,7 +94,7 @@ def test_every_way_is_a_row(tmp_path, overview_file, monkeypatch):
     make_thin_phantoms(tmp_path / "studies", 1)
     flags = ["--studies", "studies", "--model", str(overview_file), "--out", "o.csv", "--places", "p.csv"]
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["error_sources.py", *flags])
-    error_sources.main()
+    done = run_script(error_sources.main, *flags)
+    assert done.exit_code == 0, done.output
     rows, places = read_rows(tmp_path / "o.csv"), read_rows(tmp_path / "p.csv")
     assert len({row["way"] for row in rows}) == 12 and len(rows) == 48 and len(places) == 16

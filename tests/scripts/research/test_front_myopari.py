@@ -11,6 +11,7 @@ import pytest
 from prato.data.nifti import write_volume
 from prato.data.studies.splits import Split, save_split
 from scripts.research import front_myopari
+from tests.scripts.cli import run_script
 
 WORKER = Path(front_myopari.__file__).with_name("myopari_worker.py")
 NEEDED = pytest.mark.skipif(find_spec("myopari") is not None, reason="myopari is installed here")
@@ -30,16 +31,12 @@ def test_what_is_missing_is_said_in_one_sentence(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("python", "words"), [("nowhere/python", "nowhere/python: No such file"), (sys.executable, "myopari ended with")])
 @NEEDED
-def test_nothing_is_written_where_it_cannot_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], python: str, words: str
-) -> None:
+def test_nothing_is_written_where_it_cannot_run(tmp_path: Path, python: str, words: str) -> None:
     for folder in (tmp_path, tmp_path / "labels" / "final"):
         folder.mkdir(parents=True, exist_ok=True)
         write_volume(folder / "a.nii.gz", np.ones((8, 8, 2), np.uint8), np.eye(4))
     save_split(tmp_path / "split.json", Split(seed=0, train=["b"], validation=["a"]))
     out = tmp_path / "front.csv"
-    given = ["--python", python, "--studies", str(tmp_path), "--split", str(tmp_path / "split.json"), "--out", str(out)]
-    monkeypatch.setattr(sys, "argv", ["front_myopari.py", *given])
-    with pytest.raises(SystemExit) as ended:
-        front_myopari.main()
-    assert ended.value.code == 2 and words in capsys.readouterr().err and not out.exists()
+    given = ["--python", python, "--studies", tmp_path, "--split", tmp_path / "split.json", "--out", out]
+    done = run_script(front_myopari.main, *given)
+    assert done.exit_code == 2 and words in done.output and not out.exists()
