@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from prato.data.wording import first_fault
 from scripts.common.results import read_rows
 from scripts.research.datasets.base import ExperimentError
 from scripts.research.experiments.schema import Experiment
@@ -35,9 +36,7 @@ def load_experiments(path: Path = MATRIX) -> dict[str, Experiment]:
         try:
             found[name] = Experiment.model_validate(fields)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise ExperimentError(f"{path}: {name} is not an experiment: {where + ': ' if where else ''}{first['msg']}.") from error
+            raise ExperimentError(f"{path}: {name} is not an experiment: {first_fault(error)}.") from error
     if not found:
         raise ExperimentError(f"{path} holds no experiments such as table4/prato.")
     for name, experiment in found.items():

@@ -1,8 +1,10 @@
-"""Numbers, and numbers of things, in words."""
+"""Numbers, numbers of things, and what is wrong with a file, in words."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+
+from pydantic import ValidationError
 
 
 def counted(number: int, one: str, many: str = "") -> str:
@@ -18,3 +20,12 @@ def studies_of(studies: int, patients: int) -> str:
 def span(values: Collection[float]) -> str:
     """``0.52 to 1.37``: the least and the largest of ``values``."""
     return f"{min(values):.2f} to {max(values):.2f}"
+
+
+def first_fault(error: ValidationError) -> str:
+    """What is wrong with a file of JSON or YAML, and where in it, if anywhere: the first of all faults.
+
+    ``studies.p1_4d.height_cm: Input should be a valid number``
+    """
+    first = error.errors()[0]
+    return ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, "))))

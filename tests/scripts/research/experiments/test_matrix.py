@@ -155,7 +155,7 @@ def test_rows_are_checked_against_each_other(tmp_path):
     with pytest.raises(ExperimentError, match="t/tight is on pictures, of which the matrix says nothing under data"):
         load_experiments(path)
     write_matrix(path, {"t/bad": {"network": "unet"}})
-    with pytest.raises(ExperimentError, match=r"t/bad_isic is not an experiment: .*network must be"):
+    with pytest.raises(ExperimentError, match=r"t/bad_isic is not an experiment: network must be"):
         load_experiments(path)
 
 

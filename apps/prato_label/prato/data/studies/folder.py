@@ -20,6 +20,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from prato.data.atomic import write_bytes
+from prato.data.wording import first_fault
 
 MANIFEST_NAME = "manifest.json"
 #: Of the files of images and labels, the longest first.
@@ -100,11 +101,7 @@ def load_manifest(folder: str | os.PathLike[str]) -> Manifest | None:
     try:
         return Manifest.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ManifestError(
-            f"{path} is not a studies manifest of version 1 ({where}: {first['msg']}): correct it or import again."
-        ) from error
+        raise ManifestError(f"{path} is not a studies manifest of version 1 ({first_fault(error)}): correct it or import again.") from error
 
 
 def save_manifest(folder: str | os.PathLike[str], manifest: Manifest) -> None:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from prato.data.nifti import Volume
 from prato.data.studies.folder import is_study_id
+from prato.data.wording import first_fault
 from prato.dicom.origin.sidecar import SCHEMA, is_valid_uid
 from prato.dicom.reading.files import DicomError
 
@@ -87,11 +88,7 @@ class CineReference(BaseModel):
         except OSError as error:
             raise DicomError(f"{path.name} cannot be read ({error.strerror})") from error
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the file"
-            raise DicomError(
-                f"{path.name} is not a sidecar of {SCHEMA} ({where}: {first['msg'].removeprefix('Value error, ')}): import the cine again"
-            ) from error
+            raise DicomError(f"{path.name} is not a sidecar of {SCHEMA} ({first_fault(error)}): import the cine again") from error
 
     @property
     def invalid_uids(self) -> list[str]:
