@@ -29,10 +29,11 @@ def driver(cine_driver: CineDriver, monkeypatch: pytest.MonkeyPatch) -> CineDriv
 def segment_and(driver: CineDriver, do: Callable[[], None], after: int = 2) -> list[np.ndarray]:
     """Segment all phases, and ``do`` something when ``after`` of them are ready; returns what was in the segments between the turns."""
     seen: list[np.ndarray] = []
+    before = len(driver.sent("infer"))
 
     def look() -> None:
         progress = driver.logic.progress
-        if progress is None or driver.server.requests[-1][0] != "infer" or progress.done == PHASES:
+        if progress is None or len(driver.sent("infer")) == before or progress.done == PHASES:
             return
         seen.append(driver.masks())
         if len(seen) == after:
