@@ -31,6 +31,7 @@ from prato.evaluation.metrics import structure_dice
 from prato.inference.image_stack import ImageStack
 from prato.inference.postprocess import remove_small_components
 from prato.inference.predictor import Predictor
+from prato.inference.stack_slices import MULTIPLE
 from prato.models.base import ImageEmbedding
 from prato.models.registry import DEFAULT_MODEL
 from prato.prompts.batch import PromptBatch
@@ -43,8 +44,6 @@ from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import Row, replace_rows
 from scripts.research.overview_models import load_overview_model
 
-#: Sides of the network's input are multiples of so many pixels.
-_MULTIPLE = 16
 #: What each study is segmented with.
 _BOXES = ("tight", "none")
 #: Added to the logit of background.
@@ -103,7 +102,7 @@ def logits_of(
     seen = stack_neighbours(slices, range(len(slices))).flip(flips) if flips else stack_neighbours(slices, range(len(slices)))
     if turned:
         seen, corners = seen.transpose(2, 3), [corner[::-1] for corner in corners]
-    pad = (0, -seen.shape[3] % _MULTIPLE, 0, -seen.shape[2] % _MULTIPLE)
+    pad = (0, -seen.shape[3] % MULTIPLE, 0, -seen.shape[2] % MULTIPLE)
     seen = F.pad(seen, pad, value=-1.0)
     size = tuple(seen.shape[2:])
     # a labeller's box says which slices hold the heart, too: the network is given these alone

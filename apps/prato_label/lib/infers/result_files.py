@@ -13,6 +13,7 @@ import nrrd
 import numpy as np
 
 from prato.data.nifti import Volume, gzip_bytes, volume_chunks
+from prato.data.orientation import LPS_TO_RAS
 
 
 def write_mask(mask: Volume, extension: str, dtype: str = "uint8") -> str:
@@ -29,7 +30,7 @@ def write_mask(mask: Volume, extension: str, dtype: str = "uint8") -> str:
         array = mask.array.astype(dtype, copy=False)
         if extension == ".nrrd":
             # NRRD's common space is LPS: x and y change sign. Who asks for it, reads it and the image with ITK
-            lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ mask.itk_affine
+            lps = LPS_TO_RAS @ mask.itk_affine
             directions = np.full((array.ndim, 3), np.nan)  # of time: none
             directions[:3] = lps[:3, :3].T
             kinds = ["domain", "domain", "domain", "list"][: array.ndim]  # ITK knows no other axis outside of space

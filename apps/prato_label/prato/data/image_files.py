@@ -14,14 +14,12 @@ import numpy as np
 from prato.data.atomic import write_bytes
 from prato.data.nifti import Volume, VolumeError, gzip_bytes, nifti_bytes, read_image, volume_from_image
 from prato.data.nifti_head import MAX_VOXEL_BYTES, VolumeTooLargeError
-from prato.data.orientation import check_affine, check_field_of_view
+from prato.data.orientation import LPS_TO_RAS, check_affine, check_field_of_view
 from prato.data.studies.folder import ENDINGS as NIFTI_ENDINGS
 
 #: The longest first. Headers whose voxels lie in a file of their own (.mhd, .nhdr, .hdr) are not taken: they may name any file.
 ITK_ENDINGS = (".seg.nrrd", ".nrrd", ".mha")
 ENDINGS = (*NIFTI_ENDINGS, *ITK_ENDINGS)
-#: From DICOM's and ITK's space (to the left, to the back) to NIfTI's.
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 #: The line of a header that names the voxels' own file.
 _DETACHED = re.compile(rb"(?im)^(data ?file\s*:|ElementDataFile\s*=(?!\s*LOCAL\s*$))")
 #: Where the header ends and the voxels begin.
@@ -130,7 +128,7 @@ def _read_itk(path: Path) -> tuple[Volume, dict[str, str]]:
     affine = np.eye(4)
     affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
     affine[:3, 3] = image.GetOrigin()
-    affine = _LPS_TO_RAS @ affine + 0.0
+    affine = LPS_TO_RAS @ affine + 0.0
     check_affine(affine, name)
     check_field_of_view(affine, image.GetSize(), name)
     # in ITK's memory the first index runs fastest
@@ -167,7 +165,7 @@ def _itk_bytes(array: np.ndarray, affine: np.ndarray, name: str) -> bytes:
     import SimpleITK
 
     check_affine(affine, name)
-    lps = _LPS_TO_RAS @ affine
+    lps = LPS_TO_RAS @ affine
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
     image = SimpleITK.GetImageFromArray(np.ascontiguousarray(writable(array).transpose(2, 1, 0)))
     image.SetSpacing(spacing.tolist())

@@ -28,8 +28,9 @@ _UNIT = 1e-3
 _DIFFERENT = 0.01
 #: Of the kinds of space that NIfTI numbers.
 _LAST_CODE = 5
-#: Signs that turn the axes of ITK's space, to the left and to the back, into those of NIfTI's.
-_LPS = np.array([-1.0, -1.0, 1.0])
+#: From the space of DICOM, ITK and NRRD, whose axes point to the left and to the back, to NIfTI's; and from there to the other.
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_SIGNS = LPS_TO_RAS.diagonal()[:3]
 #: Millimetres in the unit that ``xyzt_units`` names.
 _MILLIMETRES = {1: 1000.0, 3: 0.001}
 #: What was repaired, by the name under which it is reported; in the words of a log.
@@ -105,7 +106,7 @@ def list_readings(header: nib.Nifti1Header, shape: Sequence[int]) -> list[np.nda
     codes = {"sform_code": _sform(header), "qform_code": _qform(header, edges)}
     forms = [form for code, form in codes.items() if int(header[code]) > 0 and _has_axes(form)]
     if not forms or any(int(header[code]) > _LAST_CODE for code in codes):  # nibabel believes no form whose code it does not know
-        forms += [_from_edges(edges, shape), *(np.diag([x, y, z, 1.0]) for x, y, z in (edges, edges * _LPS, _usable(signed) * _LPS))]
+        forms += [_from_edges(edges, shape), *(np.diag([x, y, z, 1.0]) for x, y, z in (edges, edges * _SIGNS, _usable(signed) * _SIGNS))]
     found: list[np.ndarray] = []
     for form in forms:
         lengths = np.linalg.norm(form[:3, :3], axis=0)
@@ -130,7 +131,7 @@ def itk_affine(header: nib.Nifti1Header) -> np.ndarray | None:
     is_same = np.isfinite(sform).all() and np.isfinite(qform).all() and np.allclose(sform, qform, atol=1e-4)
     is_sform_preferred = not has_qform or int(header["sform_code"]) == 1 or is_same
     if not has_sform and not has_qform:
-        form = np.diag([*_LPS, 1.0])
+        form = LPS_TO_RAS
     elif has_sform and _is_rigid(sform) and is_sform_preferred:
         form = sform
     elif has_qform:

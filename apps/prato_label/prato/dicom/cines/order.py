@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from prato.data.orientation import LPS_TO_RAS
 from prato.dicom.cines.blocks import BEAT_MS, MAX_SPAN, SAME_SLICE_MM, SHORTEST_BEAT_MS, reference_of
 from prato.dicom.cines.stacks import Stack, is_regular
 from prato.dicom.reading.files import DicomError
@@ -30,7 +31,6 @@ _UNIT = 10.0
 _GAP = 1.7
 #: So many phases, and more, a slice begins at another time than most.
 _SHIFTED = 1.5
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def _affine(rows: tuple[tuple[Frame, ...], ...], notes: list[str]) -> np.ndarray
     affine = np.eye(4)
     affine[:3, 0], affine[:3, 1], affine[:3, 2] = along_row * first.spacing[1], along_column * first.spacing[0], normal * step
     affine[:3, 3] = centre
-    return _LPS_TO_RAS @ affine + 0.0
+    return LPS_TO_RAS @ affine + 0.0
 
 
 def _why_untimed(triggers: np.ndarray) -> str | None:

@@ -11,8 +11,9 @@ from pydicom.dataset import Dataset
 
 from prato.data.labels.names import LabelError, MisplacedLabelError, structure_numbers
 from prato.data.nifti import Volume
+from prato.data.orientation import LPS_TO_RAS
 from prato.data.structures import border_from_name, structure_from_name
-from prato.dicom.labels.drawings import LPS_TO_RAS, Drawing, Image, references
+from prato.dicom.labels.drawings import Drawing, Image, references
 from prato.dicom.labels.segmentation import predecessor_of
 
 STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"

@@ -13,13 +13,12 @@ from pydicom.multival import MultiValue
 
 from prato.data.labels.names import LabelError, MisplacedLabelError
 from prato.data.nifti import Volume
+from prato.data.orientation import LPS_TO_RAS
 from prato.data.structures import structure_from_name
 from prato.dicom.origin.references import CineReference
 
 #: SOP instance UID, and of a multi-frame object the frame, from 1; None where nobody says which.
 Image = tuple[str, int | None]
-#: From DICOM's space to that of affines.
-LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 class DrawnPart(Protocol):
