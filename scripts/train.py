@@ -10,12 +10,12 @@ from collections.abc import Iterator, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from enum import Enum
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from prato.data.atomic import first_line
@@ -26,13 +26,13 @@ from prato.labelling.trusted import find_trusted_phases
 from prato.models.base import PrunableNetwork
 from prato.models.checkpoint import ModelSpec, load_model, model_preset, save_model
 from prato.models.convert_state_dict import convert_state_dict
-from prato.models.registry import list_presets
+from prato.models.registry import list_presets, model_class
 from prato.pruning.plan import PruningPlan
 from prato.training.distributed import ALONE, init_ranks
 from prato.training.trainer import Budget, Settings, Trainer
 from scripts.common.arguments import MAX_SEED
 from scripts.common.model_files import TRAINED_NAME
-from scripts.common.paths import check_writable
+from scripts.common.paths import check_writable, folder_held
 from scripts.common.provenance import command, commit
 from scripts.common.tables import shorten_list
 from scripts.common.validation_curve import ValidationCurve
@@ -113,11 +113,11 @@ def main(
             slices = sum(c.slices[1] - c.slices[0] for c in training)
             budget = Budget(steps=None if epochs is None else max(1, round(epochs * slices / batch)), minutes=minutes)
             if ranks.is_first:
-                held.enter_context(_folder_held(out))
+                held.enter_context(folder_held(out))
         ranks.check_same_weights(trainer.network, trainer.step)
         made_by = commit()  # of the code that trains, not of what the checkout holds when it is done
         made = {"training": out.name, "seed": seed, "device": str(where), "commit": made_by, "command": command()}
-        curve = ValidationCurve(out / "curve.csv", trainer, validation, slices / batch, tensorboard, made) if ranks.is_first else None
+        curve = ValidationCurve(out, trainer, budget, validation, slices / batch, tensorboard, made) if ranks.is_first else None
         if curve:
             save_split(out / "split.json", assigned)
     except (ValueError, RuntimeError, OSError) as error:
@@ -163,6 +163,8 @@ def _spec(network: str, after: tuple[int, ...], whole_slices: int | None) -> Mod
     preset = model_preset(network)
     arguments, changed = dict(preset.arguments), {}
     if after:
+        if "stages" not in signature(model_class(network)).parameters:
+            raise ValueError(f"--after is not for {network}, whose constructor has no argument stages: leave it out.")
         arguments["stages"] = after
     if whole_slices is not None:
         if whole_slices < 32 or whole_slices % 32:
@@ -237,25 +239,6 @@ def _check_sides(studies: Path, split: Split, loaded: Sequence[TrainingCase], la
         typer.echo(
             f"Labelled patients who are on neither side of the split are not used ({len(unused)}): {shorten_list(unused)}.", err=True
         )
-
-
-@contextmanager
-def _folder_held(out: Path) -> Iterator[None]:
-    """Make the folder, and let no other training write to it meanwhile.
-
-    Raises:
-        ValueError: one does already.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(out / ".lock")
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        raise ValueError(f"Another process is training into {out}: wait for it, or choose another --out.") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 @contextmanager

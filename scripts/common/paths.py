@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 ROOT = Path(__file__).resolve().parents[2]
 #: The app that a server runs, and its shipped weights.
@@ -28,3 +32,22 @@ def check_writable(path: Path, is_folder: bool) -> None:
     if not is_fit or not os.access(there, os.W_OK):
         wanted = "a folder, or a place for one," if is_folder else "a file in a folder"
         raise ValueError(f"{path} cannot be written: name {wanted} that is writable.")
+
+
+@contextmanager
+def folder_held(out: Path) -> Iterator[None]:
+    """Make the folder, and let no other training write to it meanwhile.
+
+    Raises:
+        ValueError: one does already.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out / ".lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise ValueError(f"Another process is training into {out}: wait for it, or choose another --out.") from None
+    try:
+        yield
+    finally:
+        lock.release()

@@ -168,6 +168,10 @@ def test_a_kind_of_prompt_is_read_from_a_request_and_segments(add: Add, tmp_path
     image = heart()
     drawn = InferenceRequest.parse({"scribble": SCRIBBLE}).prompts(image.array.shape, image.spacing)
     assert [prompt.box for prompt in drawn] == [Box((8, 7, 1), (33, 29, 4))]
+    turned = [[k, i, j] for i, j, k in SCRIBBLE]
+    assert [p.box for p in prompts._KINDS["scribble"].from_request({"scribble": turned}, (5, 40, 36), (9.0, 4.0, 4.0))] == [
+        Box((1, 8, 7), (4, 33, 29))
+    ]
     torch.manual_seed(0)
     save_model(tmp_path / "model.safetensors", small_spec("unetr").build(), small_spec("unetr"))
     predictor = Predictor.from_files(tmp_path / "model.safetensors")

@@ -14,6 +14,7 @@ from prato.data.nifti import read_volume, write_volume
 from prato.data.studies.splits import Split, save_split
 from prato.models.checkpoint import ModelSpec, load_model, read_spec, save_model
 from scripts import evaluate, train
+from scripts.common import validation_curve
 from scripts.common.results import read_rows
 from scripts.research.baselines import unet  # noqa: F401 - registers its networks
 from tests.phantoms import make_thin_phantoms
@@ -61,6 +62,16 @@ def test_train_then_evaluate(studies, tmp_path):
     assert set(rows[0]["scores"]) == {"RV cavity", "myocardium", "LV cavity"} and len(rows[0]["roi"]) == 6
     assert rows[0]["kept_fraction"] and rows[0]["gflops"] < rows[0]["gflops_dense"]
     assert {"commit", "device", "seed", "command"} <= rows[0].keys()
+
+
+@pytest.mark.slow
+def test_a_run_that_ended_goes_on_with_a_larger_budget_and_so_does_its_curve(studies, tmp_path, monkeypatch):
+    monkeypatch.setattr(validation_curve, "_CHECKS", 2)
+    for epochs, steps in (("0.5", [1, 2]), ("1", [1, 2, 4])):
+        given = ("--studies", studies, "--out", tmp_path, "--epochs", epochs, "--batch", "1")
+        done = run_script(train.main, *given)
+        assert done.exit_code == 0, done.output
+        assert [row["step"] for row in read_rows(tmp_path / "curve.csv")] == steps
 
 
 @pytest.mark.slow
@@ -148,6 +159,12 @@ def test_training_refuses_in_one_sentence(studies, swin_model, tmp_path, argumen
     assert done.exit_code == 2
     assert word in done.output and "Traceback" not in done.output
     assert not (tmp_path / "run").exists()
+
+
+def test_a_network_may_have_stages_that_nobody_chooses(studies, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "model_class", lambda name: lambda in_channels, out_channels: None)
+    done = run_script(train.main, "--studies", studies, "--out", tmp_path / "run", "--epochs", "1", "--after", "2")
+    assert done.exit_code == 2 and done.output == "--after is not for unetr, whose constructor has no argument stages: leave it out.\n"
 
 
 def test_training_refuses_a_folder_without_labels(tmp_path):

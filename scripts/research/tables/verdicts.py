@@ -60,11 +60,14 @@ class Claim:
 
 
 def overview(claims: Sequence[Claim]) -> str:
-    """Markdown: every claim's verdict, a column a data set."""
+    """Markdown: every claim's verdict, a column for each data set that a claim is about."""
     verdicts: dict[str, dict[str, str]] = {}
     for claim in claims:
         verdicts.setdefault(claim.says, {})[claim.data] = claim.told()
-    return grid(["claim", *DATA.values()], [[says, *(found.get(data, "") for data in DATA)] for says, found in verdicts.items()])
+    sets = [data for data in DATA if any(data in found for found in verdicts.values())]
+    return grid(
+        ["claim", *(DATA[data] for data in sets)], [[says, *(found.get(data, "") for data in sets)] for says, found in verdicts.items()]
+    )
 
 
 def compare(one: Row, others: Sequence[Row]) -> list[tuple[Row, Paired]]:

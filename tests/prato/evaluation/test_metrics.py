@@ -35,11 +35,29 @@ def test_a_structure_at_the_border_of_the_image_is_measured_too():
 
 
 def test_a_flat_image_and_another_structure():
-    """In a volume of one slice every voxel is surface; in an image the border alone is."""
+    """In an image the border alone is surface."""
     truth, moved = block((5, 5, 1), (10, 10, 2), 1)[..., 1], block((7, 5, 1), (12, 10, 2), 1)[..., 1]
     assert case_metrics(moved, truth, (1.0, 1.0), {"lesion": 1}) == {
         "lesion": {"dice": pytest.approx(0.6), "iou": pytest.approx(3 / 7), "hd95": pytest.approx(2.0)}
     }
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_volume_of_one_slice_is_the_plane_that_it_is(axis: int) -> None:
+    """As a volume it would be all surface, and most of that would lie on the other mask."""
+    truth, moved = np.zeros((2, 60, 60), np.uint8)
+    truth[10:40, 10:40], moved[16:46, 10:40] = 1, 1
+    spacing = np.insert([1.5, 1.5], axis, 8.0)
+    flat = case_metrics(np.expand_dims(moved, axis), np.expand_dims(truth, axis), tuple(spacing))["RV cavity"]
+    assert flat == case_metrics(moved, truth, (1.5, 1.5))["RV cavity"]
+    assert flat["hd95"] == pytest.approx(6 * 1.5)
+    missed = case_metrics(np.zeros((60, 60, 1), np.uint8), truth[..., None], (1, 1, 8))["RV cavity"]
+    assert missed["hd95"] == pytest.approx(math.hypot(60, 60))
+
+
+def test_spacings_may_be_whole_numbers() -> None:
+    truth, moved = block((5, 5, 1), (10, 10, 5), 1), block((6, 5, 1), (11, 10, 5), 1)
+    assert case_metrics(moved, truth, (1.5, 1.5, 8))["RV cavity"]["hd95"] == pytest.approx(1.5)
 
 
 def test_empty_masks():

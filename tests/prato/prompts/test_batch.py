@@ -145,7 +145,24 @@ def test_kinds_that_answer_differently_share_a_batch():
     assert queries.shape == (2, 2 + 4, 3) and valid.tolist() == [[True] * 6, [False] * 6]
     assert torch.equal(queries[0, :2], torch.stack([features[0, :, 1, 2], features[0, :, 9, 0]]))
     assert mixed.prompted.tolist() == [True, False]
-    assert PromptBatch.of(Clicks, [[[[-5.0, 5.0], [200.0, 1.0]]]], SIZE).is_empty  # no position inside
+    assert PromptBatch.of(Clicks, [[[[-5.0, 5.0], [-2.0, 60.0]]]], SIZE).is_empty  # beside the input
+
+
+def test_a_kind_that_is_but_a_box_is_a_prompt_on_an_input_that_is_smaller_than_it():
+    class Ellipse(Prompt):
+        fields = ("ellipse",)
+
+        @classmethod
+        def from_request(cls, params, shape, spacing):
+            return ()
+
+        @staticmethod
+        def queries(features, coordinates, sample, k):
+            return BoxPrompt.queries(features, coordinates, sample, k)
+
+    drawn = Ellipse(Box((0, 0, 1), (300, 300, 2)))
+    prompts = PromptBatch.from_voxels([[drawn]], SIZE, PixelGrid((0, 1), (1.0, 1.0), (100, 110)))
+    assert prompts.prompted.all() and prompts.groups[0].coordinates.tolist() == [[[0.0, 0.0], list(SIZE)]]
 
 
 def test_kinds_are_found_by_name_boxes_first():

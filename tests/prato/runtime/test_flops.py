@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from monai.networks.nets import UNet
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from prato.models.checkpoint import model_preset
@@ -63,3 +66,29 @@ def test_a_3d_network_and_a_plain_one_are_counted_too() -> None:
     volume = torch.nn.Sequential(torch.nn.Conv3d(2, 4, 3), torch.nn.ConvTranspose3d(4, 3, 2, stride=2))
     call = lambda: volume(torch.randn(1, 2, 8, 8, 8))  # noqa: E731
     assert count_flops(call)[1] == pytest.approx(by_torch(call))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: nn.MultiheadAttention(16, 4, batch_first=True).eval()(x, x, x)[0],
+        nn.TransformerEncoderLayer(16, 4, 32, batch_first=True).eval(),
+        lambda x: torch.einsum("...id, ...jd -> ...ij", x, x),
+        lambda x: torch.addmm(torch.zeros(1), x[0], x[1].T),
+        lambda x: F.linear(input=x, weight=x[0]),
+        lambda x: F.scaled_dot_product_attention(query=x[:, None], key=x[:, None], value=x[:, None]),
+        lambda x: F.scaled_dot_product_attention(x, x, x),
+    ],
+    ids=["multi-head attention", "encoder layer", "einsum", "addmm", "by name", "attention by name", "attention without heads"],
+)
+def test_a_network_of_ones_own_may_multiply_in_other_ways(call: Callable[[Tensor], Tensor]) -> None:
+    x = torch.randn(2, 9, 16)
+    with torch.inference_mode():
+        counted = count_flops(lambda: call(x))[1]
+        enabled = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)  # of which torch counts nothing
+        try:
+            assert counted == pytest.approx(by_torch(lambda: call(x)), rel=1e-9) and counted > 0
+        finally:
+            torch.backends.mha.set_fastpath_enabled(enabled)
+        assert estimate_flops(lambda: call(x)) == counted

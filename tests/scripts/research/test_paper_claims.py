@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from scripts.common.results import read_rows, write_rows
+from scripts.research.tables import verdicts
 from scripts.research.tables.claims import own_goals, paper_claims
 from scripts.research.tables.outcomes import read_outcomes
 from scripts.research.tables.paired import Paired, compare_patients, holm
@@ -24,6 +25,11 @@ PRATO = {"method": "prato"}
 def claims(folder: Path, rows: list[Made]) -> dict[str, Claim]:
     tables = read_tables(write_results(folder, rows), read_outcomes(folder))
     return {claim.says: claim for claim in [*paper_claims(tables), *own_goals(tables)]}
+
+
+def test_a_data_set_of_ones_own_is_no_column_of_the_paper_s_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verdicts, "DATA", {"acdc": "ACDC", "pictures": "Pictures"})
+    assert verdicts.overview([Claim("It helps", "acdc", HOLDS, ())]).splitlines()[0] == "| claim | ACDC |"
 
 
 def test_rows_of_different_budgets_are_not_compared(tmp_path: Path) -> None:

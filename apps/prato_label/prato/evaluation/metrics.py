@@ -19,7 +19,8 @@ def case_metrics(
     """Scores of each structure.
 
     Args:
-        predicted, truth: uint8 (X, Y, Z) or (X, Y), values of ``structures``.
+        predicted, truth: uint8 (X, Y, Z) or (X, Y), values of ``structures``. A volume of one slice is measured as the plane that it is:
+            as a volume it would be all surface.
         spacing: voxel size in mm.
         structures: name -> value.
 
@@ -30,6 +31,7 @@ def case_metrics(
     """
     from monai.metrics import compute_dice, compute_iou  # here: MONAI takes seconds to import, which who compares labels need not wait for
 
+    predicted, truth, spacing = _without_flat_axes(predicted, truth, spacing)
     diagonal = math.hypot(*(n * mm for n, mm in zip(truth.shape, spacing)))
     result = {}
     for name, value in structures.items():
@@ -66,6 +68,15 @@ def structure_dice(predicted: np.ndarray, truth: np.ndarray) -> dict[str, float]
         total = np.count_nonzero(ours) + np.count_nonzero(theirs)
         found[name] = 2.0 * np.count_nonzero(ours & theirs) / total if total else 1.0
     return found
+
+
+def _without_flat_axes(
+    predicted: np.ndarray, truth: np.ndarray, spacing: tuple[float, ...]
+) -> tuple[np.ndarray, np.ndarray, tuple[float, ...]]:
+    """Both masks and the spacing without the axes along which an image has one voxel, as long as two are left."""
+    flat = [axis for axis, size in enumerate(truth.shape) if size == 1][: truth.ndim - 2]
+    kept = tuple(float(mm) for axis, mm in enumerate(spacing) if axis not in flat)  # MONAI takes no 8 beside 1.5
+    return predicted.squeeze(tuple(flat)), truth.squeeze(tuple(flat)), kept
 
 
 def _hd95(one: torch.Tensor, two: torch.Tensor, spacing: tuple[float, ...]) -> float:

@@ -62,10 +62,13 @@ class Prompt(ABC):
 
     @staticmethod
     def clip(coordinates: Tensor, size: tuple[int, ...]) -> Tensor | None:
-        """One prompt's float32 (P, D) positions, clipped to an input of ``size`` pixels; None where none of them lies in it."""
+        """One prompt's float32 (P, D) positions, clipped to an input of ``size`` pixels; None where their bounding box misses it.
+
+        A box that is larger than the input has both corners outside, and is none the less a prompt.
+        """
         limit = torch.tensor(size, dtype=coordinates.dtype)
-        inside = ((coordinates >= 0) & (coordinates < limit)).all(1)
-        return torch.minimum(coordinates.clamp_min(0.0), limit) if bool(inside.any()) else None
+        meets = (coordinates.amin(0) < limit) & (coordinates.amax(0) >= 0)
+        return torch.minimum(coordinates.clamp_min(0.0), limit) if bool(meets.all()) else None
 
     @staticmethod
     @abstractmethod

@@ -1,7 +1,7 @@
 """Counts the floating-point operations of the very call that is made.
 
 torch's own ``FlopCounterMode`` looks at every kernel that runs, which can take longer than a small network itself. Here only calls of
-torch's public functions are looked at; a test holds both to the same totals.
+torch's public functions are looked at, and the kernels of those few that are made of others; a test holds both to the same totals.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_function_unary
-from torch.utils.flop_counter import sdpa_flop_count
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 from prato.runtime.cancel_token import NEVER_CANCELLED, CancelToken
 from prato.runtime.fused_conv_bn import CONVOLUTION_POINTWISE
@@ -37,9 +38,9 @@ def count_flops(call: Callable[[], Any], token: CancelToken = NEVER_CANCELLED) -
 def estimate_flops(call: Callable[[], Any]) -> float:
     """The GFLOP that ``call`` would take, as :func:`count_flops` counts them.
 
-    Convolutions, products and attention are not computed: their results are zeros of the right shape, so that whatever else ``call`` does
-    takes a fraction of its time; torch's "meta" device, which computes nothing at all, takes longer than to compute. What they are made of
-    must not depend on values.
+    Convolutions, products and attention are not computed, unless they are called in a way that no network here does: their results are
+    zeros of the right shape, so that whatever else ``call`` does takes a fraction of its time; torch's "meta" device, which computes
+    nothing at all, takes longer than to compute. What they are made of must not depend on values.
     """
     with _Estimator(NEVER_CANCELLED) as counter:
         call()
@@ -74,16 +75,8 @@ def _product(out: Tensor, a: Tensor, b: Tensor, **kwargs: Any) -> int:
     return 2 * out.numel() * a.shape[-1]
 
 
-def _summed(out: Tensor, equation: str, *operands: Any) -> int:
-    sizes: dict[str, int] = {}
-    tensors = operands[0] if isinstance(operands[0], (list, tuple)) else operands
-    for names, values in zip(equation.split("->", maxsplit=1)[0].split(","), tensors):
-        sizes.update(zip(names, values.shape))
-    return 2 * math.prod(sizes.values())
-
-
-def _attention(out: Tensor, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> int:
-    return int(sdpa_flop_count(query.shape, key.shape, value.shape))
+def _attention(out: Tensor, query: Tensor, key: Tensor, *args: Any, **kwargs: Any) -> int:
+    return 2 * key.shape[-2] * math.prod(out.shape[:-1]) * (query.shape[-1] + out.shape[-1])
 
 
 _FORMULAS: dict[Any, Callable[..., int]] = {
@@ -92,9 +85,16 @@ _FORMULAS: dict[Any, Callable[..., int]] = {
     **dict.fromkeys((torch.matmul, torch.bmm, Tensor.matmul, Tensor.__matmul__, Tensor.bmm), _product),
     record_flops: _recorded,
     F.linear: _linear,
-    torch.einsum: _summed,
     F.scaled_dot_product_attention: _attention,
 }
+#: Functions that come to products in ways of their own, or call others where no mode sees it, as all of ``nn.MultiheadAttention`` does.
+_MADE_OF_OTHERS = frozenset(
+    (
+        *(F.multi_head_attention_forward, torch.einsum, torch.tensordot, torch.convolution, torch.chain_matmul),
+        *(torch.mm, Tensor.mm, torch.inner, Tensor.inner, torch.linalg.matmul, torch.linalg.multi_dot),
+        *(torch.addmm, Tensor.addmm, Tensor.addmm_, torch.baddbmm, Tensor.baddbmm, Tensor.baddbmm_, torch.addbmm, Tensor.addbmm),
+    )
+)
 
 
 def _blank_convolution(func: Any, image: Tensor, weight: Tensor, bias: Any = None, *args: Any, **kwargs: Any) -> Tensor:
@@ -131,6 +131,33 @@ _BLANKS: dict[Any, Callable[..., Tensor]] = {
 }
 
 
+def _cpu_attention(query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> int:
+    return int(sdpa_flop_count(query.shape, key.shape, value.shape))
+
+
+#: By kernel, as torch counts; that of attention on CPUs it does not know.
+_KERNELS: dict[Any, Callable[..., int]] = {**flop_registry, torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _cpu_attention}
+
+
+class _KernelCounter(TorchDispatchMode):
+    """Counts by the kernels that run, as ``FlopCounterMode``, but without its hooks, which every module of every thread would call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flop = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+        named = kwargs or {}
+        formula = _KERNELS.get(func._overloadpacket)
+        if formula is None:
+            with self:  # in inference mode torch leaves it to who looks to take a function apart
+                out = func.decompose(*args, **named)
+            return func(*args, **named) if out is NotImplemented else out
+        out = func(*args, **named)
+        self.flop += formula(*args, **named, out_val=out)
+        return out
+
+
 class _Counter(TorchFunctionMode):
     def __init__(self, token: CancelToken) -> None:
         super().__init__()
@@ -142,10 +169,17 @@ class _Counter(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         self._token.raise_if_cancelled()
-        out = self._call(func, *args, **(kwargs or {}))
+        named = kwargs or {}
         formula = _FORMULAS.get(func)
+        # formulas know the operands by their places
+        if func in _MADE_OF_OTHERS or (formula is not None and len(args) < 2):
+            with _KernelCounter() as kernels:
+                out = func(*args, **named)
+            self.flop += kernels.flop
+            return out
+        out = self._call(func, *args, **named)
         if formula is not None:
-            self.flop += formula(out, *args, **(kwargs or {}))
+            self.flop += formula(out, *args, **named)
         return out
 
 

@@ -149,7 +149,7 @@ def fine_tune(network: PrunableNetwork, job: FineTuning) -> nn.Module:
 def _fit_windows(network: PrunableNetwork, job: FineTuning) -> tuple[nn.Module, Callable[[Any], dict[str, float]]]:
     """``network`` trained on windows, and what measures it on the validation cases."""
     device, steps = torch.device(job.parameters.device), job.progress.steps
-    settings = Settings(BATCH_SIZE, job.rate, job.spec.window, job.parameters.seed)
+    settings = Settings(BATCH_SIZE, job.rate, job.spec.window, job.parameters.seed, centre=job.spec.centre)
     trainer = FrozenBatchNormTrainer(network, job.spec.pruning_plan(), settings, device, job.run)
     _resume(trainer, job.state_file)
 
@@ -209,7 +209,7 @@ def _measure_with(spec: ModelSpec, cases: Sequence[TrainingCase], device: torch.
     """What gives the Dice of a network on ``cases``, by structure and their mean, with tight boxes, as it is trained to look at them."""
     if spec.centre != "stack":
         plan = spec.pruning_plan()
-        return lambda model: slice_dice(model, plan, cases, spec.window, device)
+        return lambda model: slice_dice(model, plan, cases, spec.window, device, spec.centre)
     bank = SliceBank.from_cases(cases, device)
 
     def dice(model: Any) -> dict[str, float]:
