@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 from threading import Thread, main_thread
-from typing import Any
+from typing import Any, NoReturn
 
 from monailabel.config import settings
 from monailabel.interfaces.app import MONAILabelApp
@@ -17,6 +17,7 @@ from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.tasks.train import TrainTask
 
 from lib.activelearning.registry import build_strategies
+from lib.configs.options import Options, OptionsError
 from lib.configs.prato import load_configs
 from lib.datastore.studies import StudiesDatastore
 from lib.jobs.batch import Batch, Batches
@@ -34,15 +35,30 @@ from prato_server.startup import reason_not_to_listen, reason_not_to_serve
 logger = logging.getLogger(__name__)
 
 
+def _end(reason: str) -> NoReturn:
+    """End the process, which cannot serve: of every exception the stock command makes a traceback."""
+    print(reason, file=sys.stderr, flush=True)
+    os._exit(2)
+
+
 class PratoLabelApp(MONAILabelApp):
     """A box round the heart in; RV cavity, myocardium and LV cavity out; retrained from the labels that come back."""
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
         reason = reason_not_to_serve(Path(app_dir), studies) or reason_not_to_listen(sys.argv[1:])
-        if reason is not None:  # serve.py has asked already, the stock command has not, and makes a traceback of every exception here
-            print(reason, file=sys.stderr, flush=True)
-            os._exit(2)
-        self.models = load_configs(app_dir, conf)
+        if reason is not None:  # serve.py has asked already, the stock command has not
+            _end(reason)
+        if settings.MONAI_LABEL_DATASTORE_READ_ONLY:  # with which MONAI Label leaves out only the first look at the folder
+            _end(
+                "MONAI_LABEL_DATASTORE_READ_ONLY is set, but labels are stored in the studies folder: "
+                "unset it, and serve a copy of the folder if it must not change."
+            )
+        try:
+            self.options, self.models = Options.parse(conf), load_configs(app_dir, conf)
+        except OptionsError as error:
+            _end(str(error))
+        if self.options.unread:
+            logger.warning("--conf has no effect here on %s: only models and skip_trainers are read.", ", ".join(self.options.unread))
         self.trainings = TrainingQueue(Path(app_dir) / "model" / "trainings", studies)
         self.batches = Batches()
         super().__init__(app_dir, studies, conf, name="PrATo Label", description=type(self).__doc__, version="0.1.0")
@@ -62,11 +78,16 @@ class PratoLabelApp(MONAILabelApp):
         return {name: config.infer() for name, config in self.models.items()}
 
     def init_trainers(self) -> dict[str, TrainTask]:
-        trainers = {name: config.trainer() for name, config in self.models.items()}
+        trainers = {name: None if self.options.skip_trainers else config.trainer() for name, config in self.models.items()}
         return {name: trainer for name, trainer in trainers.items() if trainer}
 
     def init_strategies(self) -> dict[str, Strategy]:
-        return build_strategies({name: task.predictor for name, task in self._infers.items()}, DEFAULT_MODEL)
+        return build_strategies({name: task.predictor for name, task in self._infers.items()}, self.default_model)
+
+    @property
+    def default_model(self) -> str:
+        """The model that answers where a request names none."""
+        return DEFAULT_MODEL if DEFAULT_MODEL in self.models else next(iter(self.models))
 
     def refresh_studies(self) -> None:
         """Look at the studies folder now: what another program wrote a moment ago may not have been noticed yet."""

@@ -47,14 +47,12 @@ class StudiesDatastore(DurableIndex):
     """
 
     def __init__(self, studies: str) -> None:
-        if not settings.MONAI_LABEL_DATASTORE_READ_ONLY:
-            recover_labels(studies)
-            remove_abandoned_files(Path(studies))
+        recover_labels(studies)
+        remove_abandoned_files(Path(studies))
         super().__init__(
             studies,
             extensions=tuple(f"*{ending}" for ending in ENDINGS),
             auto_reload=settings.MONAI_LABEL_DATASTORE_AUTO_RELOAD,
-            read_only=settings.MONAI_LABEL_DATASTORE_READ_ONLY,
         )
         if not self._datastore.objects and self.pacs_state() is None:
             logger.warning("%s holds no image yet: put NIfTI files (%s) into it, or upload them.", studies, ", ".join(ENDINGS))

@@ -31,7 +31,6 @@ from lib.server.study_routes import known_of
 from lib.server.uploads import stored_upload
 from lib.server.viewer import name_study
 from prato.inference.request import InferenceRequest
-from prato.models.registry import DEFAULT_MODEL
 from prato.runtime.cancel_token import CancelledError
 from prato_server.middleware import request_id
 
@@ -65,7 +64,7 @@ def run_inference(
     *,
     background_tasks: BackgroundTasks,
     slot: Annotated[InferenceSlot, Depends(_slot)],
-    model: str = DEFAULT_MODEL,
+    model: str = "",
     image: str = "",
     session_id: str = "",
     params: Annotated[str, Form()] = "{}",
@@ -74,9 +73,9 @@ def run_inference(
     output: infer.ResultType | None = None,
     user: User = USER,
 ) -> Any:
-    """Segment one image, by the default network where no model is named; see docs/protocol/infer.md."""
+    """Segment one image, by the default model where none is named; see docs/protocol/infer.md."""
     app, options = app_instance(), checks.parse_json_object(params)
-    model = options.get("model", model)
+    model = options.get("model", model or app.default_model)
     checks.require_known("model", model, app.info()["models"])
     if label and not options.get("propagate"):
         raise HTTPException(400, "A mask was sent as label, which only propagate uses: leave it out, or send propagate.")
