@@ -30,5 +30,7 @@ def require_tag(text: str) -> None:
         HTTPException: 400.
     """
     if not _TAG.fullmatch(text) or len(text.encode("utf-8", "replace")) > _MAX_BYTES:
-        rule = f"may hold only letters, digits, underscore and, but for its beginning, space, dot, plus and dash (at most {_MAX_BYTES} bytes)"
+        rule = (
+            f"may hold only letters, digits, underscore and, but for its beginning, space, dot, plus and dash (at most {_MAX_BYTES} bytes)"
+        )
         raise HTTPException(400, f"A label's tag {rule}, not {text!r:.60}.")

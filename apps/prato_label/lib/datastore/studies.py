@@ -269,4 +269,3 @@ def _check_params(params: Any) -> dict[str, Any]:
     if not isinstance(params or {}, dict):
         raise HTTPException(400, f"params must be a JSON object, not {params!r:.60}.")
     return dict(require_plain_json(params or {}))
-
