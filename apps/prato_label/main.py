@@ -15,6 +15,7 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.infer_v2 import InferTask
 from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.tasks.train import TrainTask
+from pydantic import SecretStr
 
 from lib.activelearning.registry import build_strategies
 from lib.configs.options import Options, OptionsError
@@ -29,7 +30,7 @@ from lib.server.uploads import UploadSessions, remove_abandoned_uploads
 from prato.models.registry import DEFAULT_MODEL
 from prato.retraining.round import TrainingOrder
 from prato.runtime.memory import release_free_memory
-from prato_server.settings import load_settings
+from prato_server.settings import Settings, load_settings
 from prato_server.startup import reason_not_to_listen, reason_not_to_serve
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,14 @@ def _end(reason: str) -> NoReturn:
     """End the process, which cannot serve: of every exception the stock command makes a traceback."""
     print(reason, file=sys.stderr, flush=True)
     os._exit(2)
+
+
+def _with_stock_credentials(own: Settings) -> Settings:
+    """``own``, with the credentials for a PACS that were set for MONAI Label where it has none."""
+    if own.pacs_user or own.pacs_token or not settings.MONAI_LABEL_DICOMWEB_USERNAME:
+        return own
+    password = SecretStr(settings.MONAI_LABEL_DICOMWEB_PASSWORD)
+    return own.model_copy(update={"pacs_user": settings.MONAI_LABEL_DICOMWEB_USERNAME, "pacs_password": password})
 
 
 class PratoLabelApp(MONAILabelApp):
@@ -72,7 +81,7 @@ class PratoLabelApp(MONAILabelApp):
 
         is_given = "MONAI_LABEL_DICOMWEB_SEARCH_FILTER" in settings.model_fields_set  # MONAI Label's own default is to look for CT
         filters = settings.MONAI_LABEL_DICOMWEB_SEARCH_FILTER if is_given else {"Modality": "MR"}
-        return PacsDatastore(self.studies, load_settings(), filters)
+        return PacsDatastore(self.studies, _with_stock_credentials(load_settings()), filters)
 
     def init_infers(self) -> dict[str, InferTask]:
         return {name: config.infer() for name, config in self.models.items()}
