@@ -26,7 +26,7 @@ def test_models_that_are_not_there_are_refused(models: str, sentence: str) -> No
 
 
 def test_trainers_are_skipped_where_it_is_said_plainly() -> None:
-    assert [Options.parse({"skip_trainers": text}).skip_trainers for text in ("true", "True", "false")] == [True, True, False]
+    assert [Options.parse({"skip_trainers": value}).skip_trainers for value in ("true", "True", True, "false")] == [True, True, True, False]
     with pytest.raises(OptionsError, match=r"--conf skip_trainers must be true or false, not 'maybe'\."):
         Options.parse({"skip_trainers": "maybe"})
 

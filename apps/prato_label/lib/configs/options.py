@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 _ALL = "all"
 _TRUE_OR_FALSE = {"true": True, "false": False}
@@ -27,17 +28,17 @@ class Options:
     unread: tuple[str, ...] = ()
 
     @classmethod
-    def parse(cls, conf: Mapping[str, str]) -> Options:
-        """Read ``conf``, whose values are text.
+    def parse(cls, conf: Mapping[str, Any]) -> Options:
+        """Read ``conf``, whose values are text or, from the environment (``MONAI_LABEL_APP_CONF``), JSON.
 
         Raises:
             OptionsError: a value that is not allowed.
         """
-        skip = conf.get("skip_trainers", "false").strip().lower()
+        skip = str(conf.get("skip_trainers", "false")).strip().lower()
         if skip not in _TRUE_OR_FALSE:
             raise OptionsError(f"--conf skip_trainers must be true or false, not {skip!r:.40}.")
         unread = tuple(name for name in conf if name not in ("models", "skip_trainers"))
-        return cls(conf.get("models", _ALL), _TRUE_OR_FALSE[skip], unread)
+        return cls(str(conf.get("models", _ALL)), _TRUE_OR_FALSE[skip], unread)
 
     def choose_models(self, offered: Collection[str]) -> list[str]:
         """Those of ``offered`` that are named, in their order there.

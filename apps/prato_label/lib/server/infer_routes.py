@@ -13,7 +13,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, Depends, File, Form, HTTPException, Request, UploadFile
 from fastapi.responses import StreamingResponse
-from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.endpoints import infer
 from monailabel.endpoints.user.auth import User
 from monailabel.interfaces.app import MONAILabelApp
@@ -94,9 +93,9 @@ def run_inference(
     slot.corrections = read_corrections(app, image, options, label)
     if file:
         checks.require_nifti(file, "The uploaded image")
-    if output == infer.ResultType.dicom_seg and not isinstance(app.datastore(), DICOMWebDatastore):
-        raise HTTPException(400, "output=dicom_seg needs studies on a DICOMweb server: ask for image, json or all.")
-    if options.get("previous") and output in (infer.ResultType.image, infer.ResultType.dicom_seg):
+    if output == infer.ResultType.dicom_seg:
+        raise HTTPException(400, "Masks are not returned as DICOM SEG: ask for image, json or all; a PACS gets its labels once approved.")
+    if options.get("previous") and output == infer.ResultType.image:
         raise HTTPException(400, "Corrections of a mask are returned as JSON: ask for output=json with previous.")
     with errors_as_http():  # what can be told without the image is told at once, however many wait
         device_named(InferenceRequest.parse(options).device)
