@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 from threading import Thread, main_thread
-from typing import Any
+from typing import Any, NoReturn
 
 from monailabel.config import settings
 from monailabel.interfaces.app import MONAILabelApp
@@ -15,8 +15,10 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.infer_v2 import InferTask
 from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.tasks.train import TrainTask
+from pydantic import SecretStr
 
 from lib.activelearning.registry import build_strategies
+from lib.configs.options import Options, OptionsError
 from lib.configs.prato import load_configs
 from lib.datastore.studies import StudiesDatastore
 from lib.jobs.batch import Batch, Batches
@@ -28,10 +30,24 @@ from lib.server.uploads import UploadSessions, remove_abandoned_uploads
 from prato.models.registry import DEFAULT_MODEL
 from prato.retraining.round import TrainingOrder
 from prato.runtime.memory import release_free_memory
-from prato_server.settings import load_settings
+from prato_server.settings import Settings, load_settings
 from prato_server.startup import reason_not_to_listen, reason_not_to_serve
 
 logger = logging.getLogger(__name__)
+
+
+def _end(reason: str) -> NoReturn:
+    """End the process, which cannot serve: of every exception the stock command makes a traceback."""
+    print(reason, file=sys.stderr, flush=True)
+    os._exit(2)
+
+
+def _with_stock_credentials(own: Settings) -> Settings:
+    """``own``, with the credentials for a PACS that were set for MONAI Label where it has none."""
+    if own.pacs_user or own.pacs_token or not settings.MONAI_LABEL_DICOMWEB_USERNAME:
+        return own
+    password = SecretStr(settings.MONAI_LABEL_DICOMWEB_PASSWORD)
+    return own.model_copy(update={"pacs_user": settings.MONAI_LABEL_DICOMWEB_USERNAME, "pacs_password": password})
 
 
 class PratoLabelApp(MONAILabelApp):
@@ -39,10 +55,19 @@ class PratoLabelApp(MONAILabelApp):
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
         reason = reason_not_to_serve(Path(app_dir), studies) or reason_not_to_listen(sys.argv[1:])
-        if reason is not None:  # serve.py has asked already, the stock command has not, and makes a traceback of every exception here
-            print(reason, file=sys.stderr, flush=True)
-            os._exit(2)
-        self.models = load_configs(app_dir, conf)
+        if reason is not None:  # serve.py has asked already, the stock command has not
+            _end(reason)
+        if settings.MONAI_LABEL_DATASTORE_READ_ONLY:  # with which MONAI Label leaves out only the first look at the folder
+            _end(
+                "MONAI_LABEL_DATASTORE_READ_ONLY is set, but labels are stored in the studies folder: "
+                "unset it, and serve a copy of the folder if it must not change."
+            )
+        try:
+            self.options, self.models = Options.parse(conf), load_configs(app_dir, conf)
+        except OptionsError as error:
+            _end(str(error))
+        if self.options.unread:
+            logger.warning("--conf has no effect here on %s: only models and skip_trainers are read.", ", ".join(self.options.unread))
         self.trainings = TrainingQueue(Path(app_dir) / "model" / "trainings", studies)
         self.batches = Batches()
         super().__init__(app_dir, studies, conf, name="PrATo Label", description=type(self).__doc__, version="0.1.0")
@@ -56,17 +81,22 @@ class PratoLabelApp(MONAILabelApp):
 
         is_given = "MONAI_LABEL_DICOMWEB_SEARCH_FILTER" in settings.model_fields_set  # MONAI Label's own default is to look for CT
         filters = settings.MONAI_LABEL_DICOMWEB_SEARCH_FILTER if is_given else {"Modality": "MR"}
-        return PacsDatastore(self.studies, load_settings(), filters)
+        return PacsDatastore(self.studies, _with_stock_credentials(load_settings()), filters)
 
     def init_infers(self) -> dict[str, InferTask]:
         return {name: config.infer() for name, config in self.models.items()}
 
     def init_trainers(self) -> dict[str, TrainTask]:
-        trainers = {name: config.trainer() for name, config in self.models.items()}
+        trainers = {name: None if self.options.skip_trainers else config.trainer() for name, config in self.models.items()}
         return {name: trainer for name, trainer in trainers.items() if trainer}
 
     def init_strategies(self) -> dict[str, Strategy]:
-        return build_strategies({name: task.predictor for name, task in self._infers.items()}, DEFAULT_MODEL)
+        return build_strategies({name: task.predictor for name, task in self._infers.items()}, self.default_model)
+
+    @property
+    def default_model(self) -> str:
+        """The model that answers where a request names none."""
+        return DEFAULT_MODEL if DEFAULT_MODEL in self.models else next(iter(self.models))
 
     def refresh_studies(self) -> None:
         """Look at the studies folder now: what another program wrote a moment ago may not have been noticed yet."""

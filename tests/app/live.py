@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -150,13 +150,14 @@ def start_server(
     guarded: dict[str, str] | None = None,
     forked: bool = True,
     forked_training: bool = True,
+    options: Sequence[str] = (),
 ) -> Iterator[LiveServer]:
     """The stock command on a free port, until the block ends; then its whole process group is killed.
 
     ``studies`` may be the address of a PACS. With ``guarded``, it is ``serve.py`` of ``app`` instead, with these environment variables; a
     token among them goes with the requests.
     Unless ``forked``, it starts in full, as a user starts it, and takes many times as long; unless ``forked_training``, so does its process
-    that trains.
+    that trains. ``options`` are further ones of the command.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -171,7 +172,7 @@ def start_server(
     env |= {"MONAI_LABEL_AUTO_UPDATE_SCORING": "false", "MONAI_LABEL_SESSION_PATH": str(log.parent / "sessions")}
     env |= guarded or {}
     headers = {"Authorization": f"Bearer {guarded['PRATO_LABEL_TOKEN']}"} if guarded and "PRATO_LABEL_TOKEN" in guarded else {}
-    command += ["--host", "127.0.0.1", "--port", str(port)]
+    command += ["--host", "127.0.0.1", "--port", str(port), *options]
     process: subprocess.Popen[bytes] | ForkedServer
     if forked:
         process = ForkedServer(command if guarded is None else command[1:], log, env, forked_training)

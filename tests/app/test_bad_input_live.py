@@ -105,7 +105,7 @@ def test_images_that_cannot_be_used(live_server: LiveServer, model: str, image: 
         ("prato_unetr", None, {}, {}, 400, "names no image"),
         ("prato_unetr", None, {}, {"session_id": "gone"}, 404, "There is no session 'gone'"),
         ("prato_unetr", None, {}, {"session_id": "../sessions"}, 404, "There is no session"),
-        ("prato_unetr", "heart_a", {}, {"output": "dicom_seg"}, 400, "needs studies on a DICOMweb server"),
+        ("prato_unetr", "heart_a", {}, {"output": "dicom_seg"}, 400, "Masks are not returned as DICOM SEG"),
         ("prato_unetr", "heart_a", {}, {"output": "hologram"}, 400, "output: "),
     ],
 )

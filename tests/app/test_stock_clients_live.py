@@ -59,3 +59,16 @@ def test_next_sample_and_the_automatic_model_go_together(live_server: LiveServer
     sample = live_server.post(f"/activelearning/{strategy}", {})
     assert sample.status == 200, sample.json
     assert (live_server.studies / f"{sample.json['id']}.nii.gz").is_file()
+
+
+def test_a_volume_that_the_stock_slicer_module_has_from_dicom(live_server: LiveServer) -> None:
+    """Its name is that of the series: the module uploads it under that name before it segments, and goes on with the name it sent."""
+    client, name = MONAILabelClient(live_server.url), "6: cine (SA)"
+    client.upload_image(str(live_server.studies / "heart_a.nii.gz"), name)
+    try:
+        file, reply = client.infer("prato_unetr", name, {"roi": ROI})
+        os.unlink(file)
+        assert reply["box"] == ROI
+        assert client.datastore()["objects"][name]["image"]["info"]["name"] == f"{name}.nii.gz"
+    finally:
+        assert requests.delete(f"{live_server.url}/datastore/image", params={"id": name}, timeout=200).ok

@@ -135,6 +135,13 @@ def test_a_port_that_is_taken(app: Path, studies: Path) -> None:
         assert fault is not None and fault.startswith(f"Port {taken} of 127.0.0.1 is in use by another program")
 
 
+def test_several_processes_behind_one_port(app: Path, studies: Path, port: str) -> None:
+    for one in (["--workers", "1"], ["--workers"], []):
+        assert reason_not_to_start(app, str(studies), "127.0.0.1", port, one) is None
+    for several in (["--workers", "2"], ["--workers=4"]):
+        assert str(reason_not_to_start(app, str(studies), "127.0.0.1", port, several)).startswith("--workers must be 1, as trainings")
+
+
 @pytest.mark.parametrize("port", ["", "http", "-1", "65536", "8000.0", "٨"])
 def test_what_is_no_port(app: Path, studies: Path, port: str) -> None:
     assert reason_not_to_start(app, str(studies), "127.0.0.1", port) == f"--port must be a number from 1 to 65535, not {port!r}."

@@ -98,7 +98,7 @@ def test_every_name_becomes_one_that_the_server_takes(name: str, study: str) -> 
 
 @pytest.mark.parametrize("name", ["5: cine SAX", "*", "-", "", "Ö" * 200, " a\tb\nc", "½/²", "x" * 151, "a: "])
 def test_the_server_takes_it(name: str) -> None:
-    from lib.datastore.studies import _check_name
+    from lib.datastore.client_names import require_image_name
     from PratoLabelLib.studies.study_files import study_name
 
-    assert _check_name(study_name(name), "image")
+    require_image_name(study_name(name))

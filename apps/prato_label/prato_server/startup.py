@@ -60,7 +60,7 @@ def reason_not_to_start(app: Path, studies: str, host: str, port: str, options: 
         return str(error)
     if token is None and not is_loopback(host):
         return f"Without an access token the server binds to 127.0.0.1 only, not {host}: set {PREFIX}TOKEN or {PREFIX}TOKEN_FILE."
-    return reason_not_to_serve(app, studies) or _files_fault(options) or _port_fault(host, port)
+    return reason_not_to_serve(app, studies) or _workers_fault(options) or _files_fault(options) or _port_fault(host, port)
 
 
 def reason_not_to_serve(app: Path, studies: str) -> str | None:
@@ -171,6 +171,16 @@ def _scratch_fault() -> str | None:
     except OSError as error:
         return f"Temporary files cannot be written to {tempfile.gettempdir()} ({_words(error)}): {wanted}."
     return None
+
+
+def _workers_fault(options: Sequence[str]) -> str | None:
+    """Several processes behind one port: each would know only the trainings, batches and waiting requests of its own."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--workers", nargs="?", default="1")  # without a value: the stock command says so
+    workers = parser.parse_known_args(list(options))[0].workers
+    if workers in (None, "1"):
+        return None
+    return "--workers must be 1, as trainings and waiting requests are those of one process: leave it out, or start several servers."
 
 
 def _files_fault(options: Sequence[str]) -> str | None:

@@ -185,8 +185,10 @@ def test_images_are_checked_at_the_door(store: StudiesDatastore, folder: Path) -
     for name, file, status, words in (
         ("../evil", image, 400, "name may hold only letters"),
         (".hidden", image, 400, "name may hold only letters"),
-        ("-v", image, 400, "but for its beginning, space, dot, plus and dash"),
+        ("-v", image, 400, "but for its beginning, spaces and . + -"),
         ("x/y", image, 400, "name may hold only letters"),
+        ("two\nlines", image, 400, "name may hold only letters"),
+        ("x" * 151, image, 400, "at most 150 bytes"),
         ("new", str(cine), 400, "The image new is not readable NIfTI"),
         ("b", label(folder), 409, "another image called b"),
     ):
@@ -194,9 +196,10 @@ def test_images_are_checked_at_the_door(store: StudiesDatastore, folder: Path) -
             store.add_image(name, file, {})
     assert tree(folder) == before
     assert store.add_image("a", image, {}) == "a"  # the same again
-    assert store.add_image("patient 7_ED", image, {"who": "me"}) == "patient 7_ED"
-    assert store.get_image_info("patient 7_ED")["who"] == "me"
-    assert (folder / "patient 7_ED.nii.gz").read_bytes() == (folder / "a.nii.gz").read_bytes()
+    for name in ("patient 7_ED", "6: cine [SA] (2), 50 %"):  # the second as 3D Slicer calls what it loads from DICOM
+        assert store.add_image(name, image, {"who": "me"}) == name
+        assert store.get_image_info(name)["who"] == "me"
+        assert (folder / f"{name}.nii.gz").read_bytes() == (folder / "a.nii.gz").read_bytes()
 
 
 def test_the_labels_of_a_removed_study_can_be_restored_once_its_image_is_back(store: StudiesDatastore, folder: Path) -> None:

@@ -34,3 +34,13 @@ def test_a_batch_has_not_run_for_less_than_no_time() -> None:
     batch = Batch({}, cast(Any, SimpleNamespace(studies=["a"])), nothing, nothing)
     batch.job.start()
     assert batch.as_task()["progress"]["seconds"] >= 0
+
+
+def test_the_stock_slicer_module_finds_a_last_line_whatever_it_stops() -> None:
+    job = Job({}, {})
+    job.end("stopped")
+    assert job.as_task({})["details"][-1] == "It was stopped before it said anything."
+    said = Job({}, {})
+    said.lines.append("step 1/10")
+    said.end("stopped")
+    assert said.as_task({})["details"] == ["step 1/10"]

@@ -90,6 +90,21 @@ def test_a_pointer_to_a_file_that_was_not_fetched_says_so(tmp_path: Path, text: 
         read_volume(tmp_path / "x.nii.gz")
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"NRRD0004\ntype: short\n", "NRRD, not NIfTI: export it as .nii.gz."),
+        (b"ObjectType = Image\nNDims = 3\n", "MetaImage, not NIfTI: export it as .nii.gz."),
+        (bytes(128) + b"DICM" + bytes(500), "DICOM, not NIfTI: import its examination, or convert its series into one .nii.gz."),
+    ],
+)
+def test_what_is_exported_in_another_format_is_named(content: bytes, words: str) -> None:
+    """As the stock 3D Slicer module sends images and masks where it is set to."""
+    with pytest.raises(VolumeError) as told:
+        check_size(io.BytesIO(content), "The uploaded image")
+    assert str(told.value) == f"The uploaded image is {words}"
+
+
 def test_the_system_s_own_reason_is_told_and_may_pass(tmp_path: Path) -> None:
     cut, loop = tmp_path / "cut.nii.gz", tmp_path / "loop.nii.gz"
     cut.write_bytes(gzip.compress(header((4, 4, 4)) + bytes(128))[:-9])

@@ -9,6 +9,7 @@ from monailabel.interfaces.config import TaskConfig
 from monailabel.interfaces.tasks.infer_v2 import InferType
 from monailabel.interfaces.tasks.train import TrainTask
 
+from lib.configs.options import Options
 from lib.infers import PratoInfer
 from lib.trainers.prato_trainer import PratoTrainer
 from prato.models.registry import DEFAULT_MODEL
@@ -62,14 +63,19 @@ _RETIRED = "prato_locator"
 
 
 def load_configs(app_dir: str, conf: dict[str, str]) -> dict[str, TaskConfig]:
-    """Every model's config, with its files in ``<app_dir>/model``: those named above, and any other model file that lies there."""
+    """The models' configs, with their files in ``<app_dir>/model``: of those named above, and of any other model file that lies there.
+
+    Raises:
+        OptionsError: ``conf`` chooses what is not among them.
+    """
+    options = Options.parse(conf)
     folder = Path(app_dir) / "model"
     found = [path.stem for path in folder.glob("*.safetensors")]
     if _RETIRED in found:
         logger.warning("%s.safetensors is no longer used, as %s proposes the boxes: it may be deleted.", _RETIRED, DEFAULT_MODEL)
     others = sorted(name for name in found if name not in (*_MODELS, _RETIRED))
-    configs = {}
-    for name, config in {**_MODELS, **dict.fromkeys(others, PratoInteractive)}.items():
-        configs[name] = config()
-        configs[name].init(name, str(folder), conf, None)
+    offered = {**_MODELS, **dict.fromkeys(others, PratoInteractive)}
+    configs = {name: offered[name]() for name in options.choose_models(offered)}
+    for name, config in configs.items():
+        config.init(name, str(folder), conf, None)
     return configs

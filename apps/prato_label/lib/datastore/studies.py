@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from contextlib import suppress
 from copy import deepcopy
@@ -15,6 +14,7 @@ from monailabel.config import settings
 from monailabel.datastore.local import DataModel, ImageLabelModel
 from monailabel.interfaces.datastore import DefaultLabelTag
 
+from lib.datastore.client_names import require_image_name, require_tag
 from lib.datastore.entries import check_proposal, phases_info
 from lib.datastore.index import DurableIndex
 from lib.datastore.label_check import http_errors, merge_proposals, read_submitted_label
@@ -35,7 +35,6 @@ from prato.labelling.versions import LabelVersions, SavedVersion, recover_labels
 from prato_server.settings import load_settings
 
 logger = logging.getLogger(__name__)
-_NAME = re.compile(r"\w[\w .+-]*")
 
 
 class StudiesDatastore(DurableIndex):
@@ -47,14 +46,12 @@ class StudiesDatastore(DurableIndex):
     """
 
     def __init__(self, studies: str) -> None:
-        if not settings.MONAI_LABEL_DATASTORE_READ_ONLY:
-            recover_labels(studies)
-            remove_abandoned_files(Path(studies))
+        recover_labels(studies)
+        remove_abandoned_files(Path(studies))
         super().__init__(
             studies,
             extensions=tuple(f"*{ending}" for ending in ENDINGS),
             auto_reload=settings.MONAI_LABEL_DATASTORE_AUTO_RELOAD,
-            read_only=settings.MONAI_LABEL_DATASTORE_READ_ONLY,
         )
         if not self._datastore.objects and self.pacs_state() is None:
             logger.warning("%s holds no image yet: put NIfTI files (%s) into it, or upload them.", studies, ", ".join(ENDINGS))
@@ -90,7 +87,7 @@ class StudiesDatastore(DurableIndex):
             HTTPException: 400 for a bad name or an image that no model can use, 409 for another image under a name that is taken.
         """
         image_id = (split_name(image_id) or (image_id, ""))[0] or self._to_id(Path(image_filename).name)[0]
-        _check_name(image_id, "An image's name")
+        require_image_name(image_id)
         if split_name(image_id.lower()):
             raise HTTPException(400, f"An image's name must not end in .nii or .nii.gz: send {image_id!r:.60} without that ending.")
         try:
@@ -171,7 +168,8 @@ class StudiesDatastore(DurableIndex):
         """
         self._get_study(image_id)
         self.require_folder()
-        tag = _check_name(str(getattr(label_tag, "value", label_tag)), "A label's tag")
+        tag = str(getattr(label_tag, "value", label_tag))
+        require_tag(tag)
         info, image = _check_params(label_info), Path(self.get_image_uri(image_id))
         with http_errors():
             label = read_submitted_label(image_id, image, Path(label_filename), info)
@@ -197,12 +195,12 @@ class StudiesDatastore(DurableIndex):
 
     def versions(self, image_id: str, label_tag: str) -> LabelVersions:
         """The versions of a label, of a study that is or was here."""
-        tag = _check_name(label_tag, "A label's tag")
+        require_tag(label_tag)
         self.require_folder()
-        if tag == DefaultLabelTag.ORIGINAL.value:
+        if label_tag == DefaultLabelTag.ORIGINAL.value:
             raise HTTPException(400, "The models' own proposals (tag original) have no versions: use the tag final.")
         with http_errors():
-            versions = LabelVersions(self._datastore_path, image_id, tag)
+            versions = LabelVersions(self._datastore_path, image_id, label_tag)
             if image_id not in self._datastore.objects and not versions.all():
                 self._get_study(image_id)
         return versions
@@ -271,10 +269,3 @@ def _check_params(params: Any) -> dict[str, Any]:
     if not isinstance(params or {}, dict):
         raise HTTPException(400, f"params must be a JSON object, not {params!r:.60}.")
     return dict(require_plain_json(params or {}))
-
-
-def _check_name(text: str, what: str) -> str:
-    if not _NAME.fullmatch(text) or len(text.encode("utf-8", "replace")) > 150:  # it becomes part of a file's name
-        rule = "may hold only letters, digits, underscore and, but for its beginning, space, dot, plus and dash (at most 150 bytes)"
-        raise HTTPException(400, f"{what} {rule}, not {text!r:.60}.")
-    return text

@@ -76,6 +76,8 @@ class Job:
         if sentence:
             # where the log of a training that MONAI Label runs shows the reason, and where clients look for it
             self.lines.append(f"HTTPException: {sentence}")
+        elif not self.lines:  # the stock 3D Slicer module reads the last line when it stops a training, and fails where there is none
+            self.lines.append(f"It was {state} before it said anything.")
         self.state = state  # last: whoever sees that it has ended sees how
 
     def as_task(self, stats: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, Depends, File, Form, HTTPException, Request, UploadFile
 from fastapi.responses import StreamingResponse
-from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.endpoints import infer
 from monailabel.endpoints.user.auth import User
 from monailabel.interfaces.app import MONAILabelApp
@@ -31,7 +30,6 @@ from lib.server.study_routes import known_of
 from lib.server.uploads import stored_upload
 from lib.server.viewer import name_study
 from prato.inference.request import InferenceRequest
-from prato.models.registry import DEFAULT_MODEL
 from prato.runtime.cancel_token import CancelledError
 from prato_server.middleware import request_id
 
@@ -65,7 +63,7 @@ def run_inference(
     *,
     background_tasks: BackgroundTasks,
     slot: Annotated[InferenceSlot, Depends(_slot)],
-    model: str = DEFAULT_MODEL,
+    model: str = "",
     image: str = "",
     session_id: str = "",
     params: Annotated[str, Form()] = "{}",
@@ -74,9 +72,9 @@ def run_inference(
     output: infer.ResultType | None = None,
     user: User = USER,
 ) -> Any:
-    """Segment one image, by the default network where no model is named; see docs/protocol/infer.md."""
+    """Segment one image, by the default model where none is named; see docs/protocol/infer.md."""
     app, options = app_instance(), checks.parse_json_object(params)
-    model = options.get("model", model)
+    model = options.get("model", model or app.default_model)
     checks.require_known("model", model, app.info()["models"])
     if label and not options.get("propagate"):
         raise HTTPException(400, "A mask was sent as label, which only propagate uses: leave it out, or send propagate.")
@@ -95,9 +93,9 @@ def run_inference(
     slot.corrections = read_corrections(app, image, options, label)
     if file:
         checks.require_nifti(file, "The uploaded image")
-    if output == infer.ResultType.dicom_seg and not isinstance(app.datastore(), DICOMWebDatastore):
-        raise HTTPException(400, "output=dicom_seg needs studies on a DICOMweb server: ask for image, json or all.")
-    if options.get("previous") and output in (infer.ResultType.image, infer.ResultType.dicom_seg):
+    if output == infer.ResultType.dicom_seg:
+        raise HTTPException(400, "Masks are not returned as DICOM SEG: ask for image, json or all; a PACS gets its labels once approved.")
+    if options.get("previous") and output == infer.ResultType.image:
         raise HTTPException(400, "Corrections of a mask are returned as JSON: ask for output=json with previous.")
     with errors_as_http():  # what can be told without the image is told at once, however many wait
         device_named(InferenceRequest.parse(options).device)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from fastapi import Depends
+from collections.abc import Sequence
+from functools import cache, partial
+from typing import Any
+
+from fastapi import Depends, FastAPI
+from fastapi.openapi.utils import get_openapi
 from monailabel.config import settings
 from starlette.middleware import Middleware
+from starlette.routing import BaseRoute
 
 from lib.server import (
     downloads,
@@ -34,6 +40,14 @@ _ROUTERS = (
 )
 
 
+def _describe(app: FastAPI, routes: Sequence[BaseRoute]) -> dict[str, Any]:
+    """The description of ``routes`` for programs, in which of two for the same requests the last one is shown."""
+    described = get_openapi(title=app.title, version=app.version, routes=routes)
+    for path in stock_routes.CLOSED:
+        described["paths"].pop(f"{settings.MONAI_LABEL_API_STR}{path}", None)
+    return described
+
+
 def install() -> None:
     """To be called while the server starts, before its first request."""
     from monailabel.app import app  # importing it builds the server
@@ -44,7 +58,9 @@ def install() -> None:
     for router in _ROUTERS:
         app.include_router(router, prefix=settings.MONAI_LABEL_API_STR, dependencies=[Depends(report_unread)])
     app.include_router(viewer.router, prefix=settings.MONAI_LABEL_API_STR)
-    table[:] = [*table[len(stock_routes_before) :], *stock_routes_before]  # the first route that matches answers
+    own = table[len(stock_routes_before) :]
+    table[:] = [*own, *stock_routes_before]  # the first route that matches answers
+    app.openapi = cache(partial(_describe, app, [*stock_routes_before, *own]))  # type: ignore[method-assign]
     if not any(guard.cls is RequestIdMiddleware for guard in app.user_middleware):  # the stock command, without serve.py's guards
         app.user_middleware[:0] = [Middleware(RequestIdMiddleware), Middleware(AddressMiddleware)]
     notice_signals()

@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
+from monailabel.config import settings
 from monailabel.endpoints.user.auth import User
 from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
 from monailabel.interfaces.utils.app import app_instance
@@ -19,7 +20,6 @@ from lib.server import checks
 from lib.server.checks import ADMIN, USER
 from lib.server.errors import CLIENT_CLOSED_REQUEST
 from lib.server.shutdown import is_ending
-from prato.models.registry import DEFAULT_MODEL
 
 training = APIRouter(prefix="/train", dependencies=[Depends(checks.require_storable_body)])
 batch = APIRouter(prefix="/batch/infer", dependencies=[Depends(checks.require_storable_body)])
@@ -61,6 +61,8 @@ async def run_every_training(request: Request, params: dict[str, Any] | None = N
     await run_in_threadpool(app.refresh_studies)
     shared = {name: value for name, value in given.items() if not isinstance(value, dict)}
     models = (await run_in_threadpool(app.info))["trainers"]
+    if not models:
+        raise HTTPException(404, "There is no trainable model here: the server was started without trainers.")
     requests = {model: shared | (given[model] if isinstance(given.get(model), dict) else {}) for model in models}
     for model, own in requests.items():  # all or none
         await run_in_threadpool(app.training_order, model, own)
@@ -128,14 +130,16 @@ def batch_status(all: bool = False, check_if_running: bool = False, user: User =
 @batch.post("/{model}")
 async def run_batch(
     request: Request,
-    model: str = DEFAULT_MODEL,
+    model: str = "",
     images: BatchInferImageType = BatchInferImageType.IMAGES_ALL,
     params: dict[str, Any] | None = None,
     run_sync: bool = False,
     user: User = ADMIN,
 ) -> Any:
-    """Propose masks for many studies in the background, by the default network where no model is named; 429 while another batch runs."""
-    started = await run_in_threadpool(_start_batch, {"model": model, "images": images.value, **(params or {})})
+    """Propose masks for many studies in the background, by the default model where none is named; 429 while another batch runs."""
+    started = await run_in_threadpool(
+        _start_batch, {"model": model or app_instance().default_model, "images": images.value, **(params or {})}
+    )
     if run_sync:
         await _wait_for(started.job, request, "batch")
     return started.as_task()
@@ -143,6 +147,8 @@ async def run_batch(
 
 def _start_batch(request: dict[str, Any]) -> Batch:
     app = app_instance()
+    if not settings.MONAI_LABEL_TASKS_BATCH_INFER:
+        raise HTTPException(404, "Batches are switched off on this server (MONAI_LABEL_TASKS_BATCH_INFER).")
     checks.require_known("model", request["model"], app.info()["models"])
     app.refresh_studies()
     try:

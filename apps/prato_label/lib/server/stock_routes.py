@@ -24,6 +24,8 @@ from lib.server.downloads import name_errors
 router = APIRouter()
 #: The version of docs/protocol that this server keeps; each holds all of those before.
 CONTRACT = 3
+#: The first would restart the whole app at any client's request, the others read any file of the machine by its path.
+CLOSED = ("/reload", "/infer/wsi/{model}", "/infer/wsi_v2/{model}")
 #: What strategies read, and what clients send along.
 _STRATEGY_PARAMETERS = {"strategy", "seed", "model", "client_id", "user", "annotator"}
 
@@ -147,9 +149,10 @@ async def gpu(user: User = ADMIN) -> Response:
     return await logs.gpu_info(user)
 
 
-@router.post("/reload", include_in_schema=False)
-@router.post("/infer/wsi/{model}", include_in_schema=False)
-@router.post("/infer/wsi_v2/{model}", include_in_schema=False)
 def refuse_closed_route(request: Request) -> None:
-    """The first would restart the whole app at any client's request, the others read any file of the machine by its path."""
+    """Refuse what is asked of a route in ``CLOSED``."""
     raise HTTPException(404, f"PrATo Label does not offer {request.url.path:.80}: POST /infer/<model> segments an image.")
+
+
+for _path in CLOSED:
+    router.post(_path, include_in_schema=False)(refuse_closed_route)

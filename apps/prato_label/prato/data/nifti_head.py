@@ -29,6 +29,12 @@ MAX_PHASES = 256
 MAX_EXTENSION_BYTES, SLACK = 2**24, 2**20
 #: What stands at the beginning of a small text file in the place of one that git-annex (DataLad) or Git LFS would have to fetch.
 _POINTERS = (b"/annex/objects/", b"version https://git-lfs.github.com/")
+#: Other formats that viewers export images in, by what stands where in their files, and what to do instead.
+_OTHERS = (
+    (0, b"NRRD", "NRRD", "export it as .nii.gz"),
+    (0, b"ObjectType", "MetaImage", "export it as .nii.gz"),
+    (128, b"DICM", "DICOM", "import its examination, or convert its series into one .nii.gz"),
+)
 #: Bytes that are read at a time.
 _CHUNK = 2**20
 #: What nibabel, numpy, zlib and ISA-L raise for a file that they cannot read.
@@ -154,6 +160,9 @@ def read_header(stream: BinaryIO, name: str) -> tuple[nib.Nifti1Header, bytes, i
     head = stream.read(nib.Nifti2Header.sizeof_hdr)
     if any(start in head[:64] for start in _POINTERS):
         raise VolumeError(f"{name} is a pointer to a file that was not fetched: fetch it by git annex get, datalad get or git lfs pull.")
+    for place, mark, other, instead in _OTHERS:
+        if head[place:].startswith(mark):
+            raise VolumeError(f"{name} is {other}, not NIfTI: {instead}.")
     kind = nib.Nifti2Header if head[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c") else nib.Nifti1Header
     header = kind(head[: kind.sizeof_hdr], check=False)
     if bytes(header["magic"]).rstrip(b"\0") in (b"ni1", b"ni2"):
