@@ -14,11 +14,10 @@ _UPRIGHT = [1, 0, 0, 0, 1, 0, 0, 0, 1]
 
 def world_position(volume: Any, voxel: Sequence[float]) -> list[float]:
     """Where ``voxel`` (continuous i, j, k) lies in the world."""
-    to_ras, to_world = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
+    to_ras, position = vtk.vtkMatrix4x4(), [0.0, 0.0, 0.0]
     volume.GetIJKToRASMatrix(to_ras)
-    if volume.GetParentTransformNode() is not None:
-        volume.GetParentTransformNode().GetMatrixTransformToWorld(to_world)
-    return list(to_world.MultiplyPoint(to_ras.MultiplyPoint((*voxel, 1.0))))[:3]
+    volume.TransformPointToWorld(to_ras.MultiplyPoint((*voxel, 1.0))[:3], position)
+    return position
 
 
 def click(roi: Any, position: Sequence[float], moves: Sequence[Sequence[float]] = ()) -> None:

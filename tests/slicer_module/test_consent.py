@@ -102,3 +102,18 @@ def test_the_server_takes_it(name: str) -> None:
     from PratoLabelLib.studies.study_files import study_name
 
     require_image_name(study_name(name))
+
+
+@pytest.mark.slow
+def test_what_a_file_does_not_hold_as_it_is_is_not_sent(driver: FakeServerDriver, monkeypatch: pytest.MonkeyPatch) -> None:
+    Dialog(monkeypatch).agree = True
+    driver.click("test")
+    sheared = np.diag([1.4, 1.4, 8.0, 1.0])
+    sheared[0, 2] = 0.1  # as a registration leaves it whose transform was hardened
+    volume_in(driver, "mine").SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(sheared))
+    driver.click("send")
+    assert driver.status.startswith("The axes of mine are not at right angles to each other")
+    volume_in(driver, "yours").SetAndObserveImageData(slicer.vtkOrientedImageData())
+    driver.click("send")
+    assert driver.status == "There is no image in yours: open one first."
+    assert uploads(driver) == [] and driver.logic.current_study is None

@@ -18,7 +18,7 @@ from tests.slicer_module import cines
 from tests.slicer_module.cine_driver import CineDriver
 from tests.slicer_module.cines import CINE
 from tests.slicer_module.fake_client import LABELS
-from tests.slicer_module.unsent import drafts
+from tests.slicer_module.unsent import Questions, drafts
 
 
 @pytest.mark.slow
@@ -52,6 +52,25 @@ def test_a_cine_with_fewer_phases_than_its_study_is_not_open(cine_driver: CineDr
     cine.remove()
     cine_driver.open()
     assert cine_driver.logic.current_study.cine.has_phases(4)
+
+
+@pytest.mark.slow
+def test_what_else_is_shown_along_with_a_cine_is_not_taken_for_it(cine_driver: CineDriver, questions: Questions) -> None:
+    cine = cine_driver.open().cine
+    cine_driver.click("allPhases")
+    cine_driver.edit()
+    masks, other, image = cine_driver.masks(), slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "long axis"), cine.volume_node
+    for time in range(0, 180, 30):
+        other.SetDataNodeAtValue(image, str(time))
+    cine.browser.AddSynchronizedSequenceNode(other)  # as by the module Sequences
+    cine.browser.SetAndObserveMasterSequenceNodeID(other.GetID())
+    for phase in (3, 1):
+        cine_driver.show(phase)
+        assert cine_driver.logic.current_study.phase == phase
+        assert np.unique(slicer.util.arrayFromVolume(cine.volume_node)) == [10 + phase]
+    cine_driver.open("p1_ED")
+    again = cine_driver.open()
+    assert again.cine.images is cine.images and again.edited == {0} and np.array_equal(cine_driver.masks(), masks)
 
 
 @pytest.mark.slow

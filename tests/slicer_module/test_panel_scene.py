@@ -78,6 +78,30 @@ def test_a_saved_scene_reopens_as_it_was(driver: FakeServerDriver, tmp_path: Pat
 
 
 @pytest.mark.slow
+def test_a_scene_whose_image_is_not_found_has_its_segments(driver: FakeServerDriver, tmp_path: Path) -> None:
+    driver.open_study()
+    edited = driver.edit()
+    scene, bundle = slicer.mrmlScene, tmp_path / "scene.mrb"
+    assert scene.WriteToMRB(str(bundle))
+    scene.Clear(0)
+    zipfile.ZipFile(bundle).extractall(tmp_path / "unpacked")
+    [image] = (tmp_path / "unpacked").rglob("p1_ES.nrrd")
+    image.rename(tmp_path / "moved.nrrd")
+    [unpacked] = (tmp_path / "unpacked").rglob("*.mrml")
+    scene.SetURL(str(unpacked))
+    assert not scene.Connect()  # and yet it has the nodes, that of the image without an image
+    driver.select(1)
+    driver.click("open")
+    study = driver.logic.current_study
+    assert study.volume_node.GetImageData() is not None and study.has_unsent_edits
+    assert np.array_equal(study.mask(), edited)
+    driver.click("submit")
+    driver.select(0)
+    driver.click("open")
+    assert [node.GetName() for node in slicer.util.getNodesByClass("vtkMRMLVolumeNode")] == ["p1_ED"]
+
+
+@pytest.mark.slow
 def test_closing_the_scene_leaves_a_panel_that_works(driver: FakeServerDriver, caplog: pytest.LogCaptureFixture) -> None:
     driver.open_study()
     roi = driver.roi()

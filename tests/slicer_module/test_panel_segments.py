@@ -11,13 +11,14 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
 pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r tests/requirements.txt")
 import vtk
+from vtk.util.numpy_support import vtk_to_numpy
 
 from PratoLabelLib.scene.segments import find_segment
 from PratoLabelLib.scene.volumes import ijk_to_ras
 from tests.slicer_module import cines
 from tests.slicer_module.cine_driver import CineDriver
 from tests.slicer_module.click_tool import click_on, drag, expected, mask_of, points, press, segmented, sent, start
-from tests.slicer_module.clicks import world_position
+from tests.slicer_module.clicks import click_voxels, world_position
 from tests.slicer_module.fake_client import heart
 from tests.slicer_module.panel_driver import FakeServerDriver
 from tests.slicer_module.unsent import Questions
@@ -120,32 +121,52 @@ def test_clicks_follow_their_image(driver: FakeServerDriver) -> None:
     assert driver.logic.strokes[0].voxels.tolist() == [[6, 4, 2]]
 
 
-def test_under_a_transform_that_is_not_linear_nothing_is_pointed_at(driver: FakeServerDriver, questions: Questions) -> None:
-    segmented(driver)
-    start(driver, 1)
-    click_on(driver, (5, 4, 2))
-    study, landmarks = driver.logic.current_study, ((0, 0, 0), (9, 0, 0), (0, 9, 0), (0, 0, 9), (9, 9, 9))
-    warp, ends = vtk.vtkThinPlateSplineTransform(), (vtk.vtkPoints(), vtk.vtkPoints())
-    for n, place in enumerate(landmarks):
-        ends[0].InsertNextPoint(place)
-        ends[1].InsertNextPoint(place[0] + n, place[1], place[2])
-    warp.SetSourceLandmarks(ends[0])
-    warp.SetTargetLandmarks(ends[1])
-    warp.SetBasisToR()
-    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode", "warp")
+def acquisition_transform(volume: Any) -> Any:
+    """The grid transform that Slicer's DICOM module puts a stack under whose slices lie beside each other by some millimetres."""
+    columns, rows, slices = volume.GetImageData().GetDimensions()
+    grid, directions, warp = vtk.vtkImageData(), vtk.vtkMatrix4x4(), slicer.vtkOrientedGridTransform()
+    grid.SetOrigin(*volume.GetOrigin())
+    grid.SetDimensions(2, 2, slices)
+    grid.SetSpacing(*np.multiply(volume.GetSpacing(), (columns, rows, 1)))
+    grid.AllocateScalars(vtk.VTK_DOUBLE, 3)
+    shifts = vtk_to_numpy(grid.GetPointData().GetScalars()).reshape(slices, 2, 2, 3)
+    shifts[:] = [[[(3.0 * (-1) ** n, n, 0.5)]] for n in range(slices)]
+    volume.GetIJKToRASDirectionMatrix(directions)
+    warp.SetGridDirectionMatrix(directions)
+    warp.SetDisplacementGridData(grid)
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLGridTransformNode", "acquisition transform")
     transform.SetAndObserveTransformToParent(warp)
+    return transform
+
+
+@pytest.mark.slow
+def test_a_stack_that_slicers_dicom_module_has_bent_is_worked_on_as_any_other(driver: FakeServerDriver, questions: Questions) -> None:
+    mask = segmented(driver)
+    study = driver.logic.current_study
+    transform = acquisition_transform(study.volume_node)
     study.volume_node.SetAndObserveTransformNodeID(transform.GetID())
-    assert not points() and len(driver.logic.strokes) == 1
-    for button in ("undoClick", "redoClick"):
-        driver.click(button)
-    driver.click("place")
-    assert driver.status == f"{study.study} lies under the transform warp, which is not linear: remove it from that transform."
+    driver.click("fit")
+    driver.click("run")
+    assert driver.inferences[-1][3]["roi"] == [study.reply["box"]] == [[1, 23, 2, 20, 0, 5]]
+    driver.ui.placeButton.click()
+    click_voxels(driver.ui.roiSelector.currentNode(), study.volume_node, (4, 5, 2), (18, 15, 2))
+    driver.rest(0.6)
+    driver.settle()
+    assert driver.inferences[-1][3]["roi"] == [[4, 19, 5, 16, 0, 5]]
+    start(driver, 1)
+    node = click_on(driver, (5, 4, 2))
+    assert np.array_equal(mask_of(driver), expected(mask, ("RV cavity", (5, 4, 2))))
+    drag(driver, node, 0, (6, 4, 1))
+    assert np.array_equal(mask_of(driver), expected(mask, ("RV cavity", (6, 4, 1))))
     study.volume_node.SetAndObserveTransformNodeID(None)
-    assert points() == len(driver.logic.strokes) == 1
+    assert points() == len(driver.logic.strokes) == 1 and len(sent(driver)) == 2  # it is still on its voxel
     study.volume_node.SetAndObserveTransformNodeID(transform.GetID())
-    driver.select(0)
-    driver.click("open")  # it can be left
-    assert driver.logic.current_study.study == "p1_ED"
+    driver.roi("drawn elsewhere")
+    driver.click("run")
+    assert (
+        driver.status
+        == f"{study.study} lies under the transform {transform.GetName()}, which is not linear: remove it from that transform."
+    )
 
 
 def test_all_phases_of_a_cine_follow(cine_driver: CineDriver) -> None:

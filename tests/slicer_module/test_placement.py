@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
+import vtk
 
 from prato.data.stack import slice_axis as slice_axis_of_the_server
 from PratoLabelLib.scene.geometry import roi_to_ijk_box
@@ -156,6 +157,28 @@ def test_red_shows_the_acquired_slices_and_the_others_the_planes_across_them(see
     red = views["Red"].GetSliceToRAS()
     shown = np.array([red.GetElement(row, 3) for row in range(3)]) - np.array(world_position(volume, (0, 0, 6)))
     assert abs(shown @ planes["Red"][:, 2]) < 1e-3
+
+
+def test_the_slice_is_found_in_a_stack_that_is_bent() -> None:
+    slicer.mrmlScene.Clear(0)
+    view = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceNode")
+    view.SetLayoutName("Red")
+    volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode")
+    slicer.util.updateVolumeFromArray(volume, np.zeros(SHAPE[::-1], np.int16))
+    volume.SetSpacing(1.0, 1.0, 8.0)
+    show_planes(volume)
+    for shift, z in ((0.0, 48.0), (16.0, 64.0)):
+        warp, grid = slicer.vtkOrientedGridTransform(), vtk.vtkImageData()
+        grid.SetDimensions(2, 2, 2)
+        grid.SetSpacing(100.0, 100.0, 100.0)
+        grid.AllocateScalars(vtk.VTK_DOUBLE, 3)
+        grid.GetPointData().GetScalars().Fill(shift)  # as where two slices are missing
+        warp.SetDisplacementGridData(grid)
+        bent = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLGridTransformNode", "acquisition transform")
+        bent.SetAndObserveTransformToParent(warp)
+        volume.SetAndObserveTransformNodeID(bent.GetID())
+        jump_to_slice(volume, 6)
+        assert abs(view.GetSliceToRAS().GetElement(2, 3) - z) < 1e-3
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,17 @@ def test_segments_that_are_no_structure_are_said_once_they_hold_a_voxel(heart: t
     assert find_problems(node, volume, LABELS) == ["The segment papillary is not a structure of the model, and would not be sent."]
 
 
+def test_a_segment_that_was_imported_under_the_name_of_a_structure_is_said(heart: tuple[Any, Any, np.ndarray]) -> None:
+    volume, node, mask = heart
+    segmentation = node.GetSegmentation()
+    own, imported = find_segment(segmentation, "LV cavity"), segmentation.AddEmptySegment("", "LV cavity")
+    slicer.util.updateSegmentBinaryLabelmapFromArray((mask == 0).astype(np.uint8), node, imported, volume)
+    said = "A second segment is called LV cavity, and would not be sent: remove the one that is wrong."
+    assert find_problems(node, volume, LABELS) == [said]
+    segmentation.RemoveSegment(own)
+    assert find_segment(segmentation, "LV cavity") == imported and find_problems(node, volume, LABELS) == []
+
+
 def test_overlaps_and_copies_are_said(heart: tuple[Any, Any, np.ndarray]) -> None:
     volume, node, mask = heart
     segmentation = node.GetSegmentation()

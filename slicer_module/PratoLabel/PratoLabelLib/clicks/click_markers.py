@@ -78,7 +78,7 @@ class ClickMarkers:
             if study is not None:
                 self._volume = study.volume_node
                 self._tag = self._volume.AddObserver(slicer.vtkMRMLTransformableNode.TransformModifiedEvent, lambda *_: self._follow())
-        strokes = self._logic.strokes if self._is_mapped else []
+        strokes = self._logic.strokes
         with self._changing():
             for stroke in [stroke for stroke in self._shown if stroke not in strokes or not _is_there(*self._shown[stroke])]:
                 _remove(*self._shown.pop(stroke))
@@ -107,23 +107,14 @@ class ClickMarkers:
                 follow_transform(node, self._volume)
         self.show()
 
-    @property
-    def _is_mapped(self) -> bool:
-        """Whether voxels have a place in the world that a click can be shown at: not under a transform that is not linear."""
-        parent = self._volume.GetParentTransformNode() if self._volume is not None else None
-        return parent is None or bool(parent.IsTransformToWorldLinear())
-
     # From the logic to the views
 
     def _add(self, stroke: Stroke) -> tuple[slicer.vtkMRMLMarkupsNode, str]:
-        path = self._to_world(stroke.path)
-        if len(path) > 1:
-            curve = self._add_node("vtkMRMLMarkupsCurveNode", stroke.structure)
-            for position in path:
-                curve.AddControlPointWorld(*position)
-            return curve, ""
-        node = self._points_of(stroke.structure)
-        return node, node.GetNthControlPointID(node.AddControlPointWorld(*path[0]))
+        is_scribble = len(stroke.path) > 1
+        node = self._add_node("vtkMRMLMarkupsCurveNode", stroke.structure) if is_scribble else self._points_of(stroke.structure)
+        to_node = np.linalg.inv(to_ijk(node.GetParentTransformNode(), self._volume))
+        added = [node.AddControlPoint(*(to_node @ (*voxel, 1.0))[:3]) for voxel in stroke.path]
+        return node, "" if is_scribble else node.GetNthControlPointID(added[0])
 
     def _points_of(self, structure: str) -> slicer.vtkMRMLMarkupsFiducialNode:
         node = self._points.get(structure)
@@ -207,15 +198,12 @@ class ClickMarkers:
             return None
         which = range(node.GetNumberOfControlPoints()) if index is None else [index]
         defined = [n for n in which if node.GetNthControlPointPositionStatus(n) == node.PositionDefined]
-        world = np.array([(*node.GetNthControlPointPositionWorld(n), 1.0) for n in defined]).reshape(-1, 4)
+        positions = np.array([(*node.GetNthControlPointPosition(n), 1.0) for n in defined]).reshape(-1, 4)
         try:
-            return (world @ to_ijk(None, self._volume).T)[:, :3]
+            return (positions @ to_ijk(node.GetParentTransformNode(), self._volume).T)[:, :3]
         except GeometryError as error:
             self._logic.failed.emit(str(error))
             return None
-
-    def _to_world(self, path: np.ndarray) -> np.ndarray:
-        return (np.c_[path, np.ones(len(path))] @ np.linalg.inv(to_ijk(None, self._volume)).T)[:, :3]
 
     @contextmanager
     def _changing(self) -> Iterator[None]:

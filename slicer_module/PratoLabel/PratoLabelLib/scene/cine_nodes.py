@@ -74,6 +74,11 @@ class CineNodes:
         """Whether Slicer shows one phase after the other."""
         return bool(self.browser.GetPlaybackActive())
 
+    def lead(self) -> None:
+        """Let the browser count the images again, where another sequence that is shown along with them was made its master."""
+        if self.browser.GetMasterSequenceNode() is not self.images:
+            self.browser.SetAndObserveMasterSequenceNodeID(self.images.GetID())
+
     def play(self, is_on: bool) -> None:
         """Let Slicer show one phase after the other, or stop that."""
         self.browser.SetPlaybackActive(is_on)
@@ -119,13 +124,16 @@ def find_cine(study: str, server: str) -> CineNodes | None:
     if browser is None:
         return None
     browser.GetSynchronizedSequenceNodes(sequences, True)
-    by_class = {node.GetDataNodeClassName(): node for node in map(sequences.GetItemAsObject, range(sequences.GetNumberOfItems()))}
+    found = map(sequences.GetItemAsObject, range(sequences.GetNumberOfItems()))
+    # others may be shown along with them: another view of the heart, for one
+    by_class = {node.GetDataNodeClassName(): node for node in found if is_of_study(node, study, server)}
     images, segmentations = by_class.get("vtkMRMLScalarVolumeNode"), by_class.get("vtkMRMLSegmentationNode")
     if images is None or segmentations is None:
         return None
     cine = CineNodes(images, segmentations, browser)
     if cine.volume_node is None or cine.segmentation_node is None:
         return None
+    cine.lead()
     if is_loaded_here(images):  # else the scene was saved by an earlier version of this module
         for image in (*map(images.GetNthDataNode, range(images.GetNumberOfDataNodes())), cine.volume_node):
             mark_phase(image, study, server)

@@ -40,12 +40,14 @@ def roi_to_ijk_box(roi_node: slicer.vtkMRMLMarkupsROINode, volume_node: slicer.v
         volume_node: with an image.
 
     Raises:
-        GeometryError: the ROI has no size yet or lies outside the volume, the volume is empty, or a parent transform is not linear.
+        GeometryError: the ROI has no size yet or lies outside the volume, the volume is empty, or one of them lies under a transform
+            that is not linear, and not the other.
     """
     name = roi_node.GetName()
     if roi_node.GetNumberOfControlPoints() == 0 or min(roi_node.GetSize()) <= 0:
         raise GeometryError(_("The ROI {name} has no size yet: place it around the heart.").format(name=name))
-    _check_transforms(roi_node)
+    if roi_node.GetParentTransformNode() is not volume_node.GetParentTransformNode():
+        _check_transforms(roi_node)
     # not GetObjectToWorldMatrix: it straightens an ROI that a parent transform shears, which Crop Volume does not
     pose = to_ijk(roi_node.GetParentTransformNode(), volume_node) @ matrix_to_array(roi_node.GetObjectToNodeMatrix())
     half = np.array(roi_node.GetSize()) / 2
@@ -111,12 +113,16 @@ def ijk_box_to_roi(box: Sequence[int], volume_node: slicer.vtkMRMLScalarVolumeNo
 def to_ijk(parent: slicer.vtkMRMLTransformNode | None, volume_node: slicer.vtkMRMLScalarVolumeNode) -> np.ndarray:
     """4x4 matrix from coordinates under the transform node ``parent`` (None for the world) to voxel indices.
 
+    Under the volume's own transform these do not depend on it. It may bend: Slicer's DICOM module puts a stack of slices that do not lie
+    evenly under a grid transform.
+
     Raises:
-        GeometryError: the volume is empty, or lies under a transform that is not linear.
+        GeometryError: the volume is empty, or lies under a transform that is not linear, and is not ``parent``.
     """
     if min(_dimensions(volume_node)) < 1:
         raise GeometryError(_("The volume {name} is empty: open an image first.").format(name=volume_node.GetName()))
-    _check_transforms(volume_node)
+    if parent is not volume_node.GetParentTransformNode():
+        _check_transforms(volume_node)
     between, ras_to_ijk = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
     slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(parent, volume_node.GetParentTransformNode(), between)
     volume_node.GetRASToIJKMatrix(ras_to_ijk)

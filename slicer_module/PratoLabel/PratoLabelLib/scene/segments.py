@@ -77,9 +77,11 @@ def find_problems(
     masks = {i: merge_segments(segmentation_node, [i], volume_node) > 0 for i in segmentation.GetSegmentIDs()}
     for segment_id, mask in masks.items():
         if segment_id not in used and mask.any():
-            problems.append(
-                _("The segment {name} is not a structure of the model, and would not be sent.").format(name=_name(segmentation, segment_id))
-            )
+            name = _name(segmentation, segment_id)
+            is_second = name in [_name(segmentation, known) for known in used]  # as it was imported beside the panel's own
+            second = _("A second segment is called {name}, and would not be sent: remove the one that is wrong.")
+            other = _("The segment {name} is not a structure of the model, and would not be sent.")
+            problems.append((second if is_second else other).format(name=name))
     return problems + _find_overlaps(segmentation, masks, used, labels)
 
 

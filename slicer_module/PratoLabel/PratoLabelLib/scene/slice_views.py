@@ -49,10 +49,11 @@ def jump_to_slice(volume_node: slicer.vtkMRMLVolumeNode, index: int) -> None:
     normal = _directions(volume_node)[:, slice_axis(volume_node)]
     centre = (np.array(volume_node.GetImageData().GetDimensions()) - 1) / 2
     centre[slice_axis(volume_node)] = index
-    world = _ijk_to_world(volume_node) @ (*centre, 1.0)
+    world = [0.0, 0.0, 0.0]
+    volume_node.TransformPointToWorld((ijk_to_ras(volume_node) @ (*centre, 1.0))[:3], world)  # by whatever bends the stack
     for view in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
         if abs(sum(view.GetSliceToRAS().GetElement(row, 2) * normal[row] for row in range(3))) > _PARALLEL:
-            view.JumpSliceByOffsetting(*world[:3])
+            view.JumpSliceByOffsetting(*world)
 
 
 def _plane(directions: np.ndarray, normal: int, present: vtk.vtkMatrix4x4) -> vtk.vtkMatrix4x4:

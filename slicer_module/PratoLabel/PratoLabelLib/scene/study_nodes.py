@@ -22,8 +22,12 @@ EDITED_ATTRIBUTE = "PratoLabel.edited"
 
 
 def find_node(class_name: str, study: str, server: str) -> slicer.vtkMRMLNode | None:
-    """The node of the class in the scene that shows ``study`` of ``server``; None if there is none."""
-    return next((node for node in slicer.util.getNodesByClass(class_name) if is_of_study(node, study, server)), None)
+    """The node of the class in the scene that shows ``study`` of ``server``; None if there is none.
+
+    A volume without an image does not: its file was not found when the scene was loaded.
+    """
+    found = (node for node in slicer.util.getNodesByClass(class_name) if is_of_study(node, study, server))
+    return next((node for node in found if not node.IsA("vtkMRMLVolumeNode") or node.GetImageData() is not None), None)
 
 
 def is_of_study(node: slicer.vtkMRMLNode, study: str, server: str) -> bool:

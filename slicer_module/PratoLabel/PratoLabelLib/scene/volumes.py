@@ -29,11 +29,33 @@ _REVERSED_ATTRIBUTE = "PratoLabel.slicesReversed"
 _LOADED_ATTRIBUTE = "PratoLabel.loaded"
 _TOKEN_COLOUR_NODE = "vtkMRMLColorTableNodeFileColdToHotRainbow.txt"
 _TOKEN_OPACITY = 0.35
+#: Largest cosine between two voxel axes that still counts as a right angle, as on the server.
+_MAX_COSINE = 2e-3
 
 
 def read_volume(node: slicer.vtkMRMLVolumeNode, path: Path) -> bool:
     """Read the file ``path`` into a volume node, in the scene or not, in the file's order; False where it cannot be read."""
     return bool(path.is_file() and _storage_node(path).ReadData(node) and node.GetImageData() is not None)
+
+
+def check_image(node: slicer.vtkMRMLVolumeNode) -> None:
+    """Do nothing where the volume node has an image that a NIfTI file holds as it is.
+
+    Raises:
+        UserError: there is none, or its axes are sheared, as after a transform was hardened: Slicer would straighten them in the file.
+    """
+    image = node.GetImageData()
+    if image is None or image.GetPointData().GetScalars() is None:
+        raise UserError(_("There is no image in {name}: open one first.").format(name=node.GetName()))
+    axes = ijk_to_ras(node)[:3, :3]
+    lengths = np.linalg.norm(axes, axis=0)
+    cosines = axes.T @ axes / np.where(lengths > 0, np.outer(lengths, lengths), np.nan)
+    if not np.allclose(cosines, np.eye(3), rtol=0, atol=_MAX_COSINE):
+        raise UserError(
+            _("The axes of {name} are not at right angles to each other: resample it first, for example in the module Crop Volume.").format(
+                name=node.GetName()
+            )
+        )
 
 
 def write_volume(node: slicer.vtkMRMLVolumeNode, path: Path) -> bool:

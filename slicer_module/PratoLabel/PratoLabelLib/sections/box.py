@@ -10,7 +10,7 @@ import qt
 import slicer
 import slicer.util
 
-from PratoLabelLib.scene.geometry import GeometryError, roi_to_ijk_box, to_ijk
+from PratoLabelLib.scene.geometry import GeometryError, roi_to_ijk_box
 from PratoLabelLib.scene.placement import Placement, set_slices, style_box
 from PratoLabelLib.scene.slice_views import slice_axis
 from PratoLabelLib.scene.study_nodes import STUDY_ATTRIBUTE, find_node, is_of_study, mark_node
@@ -200,11 +200,6 @@ class BoxSection(Section, slicer.util.VTKObservationMixin):
         """Await two clicks in a slice view."""
         study = self._logic.current_study
         if study is None:
-            return
-        try:
-            to_ijk(None, study.volume_node)
-        except GeometryError as error:
-            self._panel.say(str(error), is_error=True)
             return
         self.end_placing()
         self.discard_proposal()  # it would move the box that is being placed

@@ -217,6 +217,7 @@ class OpenCine(OpenStudy):
     def _follow_browser(self) -> None:
         if not self.is_in_scene:
             return
+        self.cine.lead()
         state, segmentation = (self.cine.phase, self.cine.is_playing), self.segmentation_node.GetSegmentation()
         if segmentation is not self._segmentation:
             self._observe(segmentation)

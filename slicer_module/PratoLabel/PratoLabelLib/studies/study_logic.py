@@ -13,7 +13,7 @@ from PratoLabelLib.measures.nifti_frames import Frames
 from PratoLabelLib.scene.cine_nodes import CineNodes, find_cine, load_cine, remove_remains
 from PratoLabelLib.scene.segmentation import MaskError, read_mask
 from PratoLabelLib.scene.study_nodes import EDITED_ATTRIBUTE, find_node, is_of_study
-from PratoLabelLib.scene.volumes import is_of_scene, load_volume, mark_as_stored, write_volume
+from PratoLabelLib.scene.volumes import check_image, is_of_scene, load_volume, mark_as_stored, write_volume
 from PratoLabelLib.server.client import Client
 from PratoLabelLib.server.server_logic import ServerLogic
 from PratoLabelLib.server.worker import Signal
@@ -123,11 +123,13 @@ class StudyLogic(ServerLogic):
         is_labelled, folder = listed is not None and listed.labelled, self._temporary.new()
         self._dispatcher.dispatch(lambda client: download_study(client, study_id, is_labelled, folder.path), self._on_downloaded, "study")
 
-    def send_volume(self, volume_node: slicer.vtkMRMLScalarVolumeNode | None, study_id: str) -> None:
-        """Add the volume of the scene to the server's studies as ``study_id``, and open it there; of a sequence, a copy of what is sent."""
-        if volume_node is None or volume_node.GetImageData() is None:
-            self.failed.emit(_("There is no volume to send: open an image first."))
-            return
+    def send_volume(self, volume_node: slicer.vtkMRMLScalarVolumeNode, study_id: str) -> None:
+        """Add the volume of the scene to the server's studies as ``study_id``, and open it there; of a sequence, a copy of what is sent.
+
+        Raises:
+            UserError: it has no image that can be sent as it is.
+        """
+        check_image(volume_node)
         folder = self._temporary.new()
         if not write_volume(volume_node, folder.path / "sent.nii.gz"):
             said = _("{name} cannot be written to {path}: free some disk space.")
