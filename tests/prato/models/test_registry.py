@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from prato.inference.cuda_graphs import CudaGraphRunner
 from prato.models.base import EncoderOutput, ImageEmbedding, PrunableNetwork
 from prato.models.checkpoint import ModelSpec, model_preset
-from prato.models.registry import build_model, list_models, list_presets, model_class, register_model
+from prato.models.registry import build_model, list_models, list_presets, model_class, preset_fields, register_model
 from prato.prompts.base import register_prompt
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import BoxPrompt
@@ -19,8 +19,9 @@ from prato.runtime.region import Region
 
 def test_the_networks_are_found_by_their_names():
     assert {"segformer", "swin_unetr", "transunet", "unetr"} <= set(list_models())
-    assert {"swin_unetr", "unetr"} <= {*list_presets()} and {"overview_swin_unetr", "overview_unet"} <= {*list_presets("stack")}
-    assert list_presets("clicks") == ["click_refiner"]  # which is offered to nobody who wants a network for boxes
+    assert {"swin_unetr", "unetr"} <= {*list_presets()}
+    for name in ("overview_swin_unetr", "overview_unet", "click_refiner"):  # offered to nobody who wants a network for boxes
+        assert name not in list_presets() and preset_fields(name)["centre"] != "box"
     for name in list_presets():
         spec = model_preset(name)
         assert spec.is_promptable and spec.network == name

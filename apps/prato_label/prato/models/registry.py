@@ -67,9 +67,9 @@ def model_class(name: str) -> Any:
     return _MODELS[name]
 
 
-def list_presets(centre: str = "box") -> list[str]:
-    """The names of the networks with a preset that look at windows round this ``centre`` (see ``ModelSpec``), sorted."""
-    return [name for name in list_models() if name in _PRESETS and _PRESETS[name].get("centre", "box") == centre]
+def list_presets() -> list[str]:
+    """The names of the networks with a preset that look at windows round a box (``centre`` of a ``ModelSpec``), sorted."""
+    return [name for name in list_models() if name in _PRESETS and _PRESETS[name].get("centre", "box") == "box"]
 
 
 def preset_fields(name: str) -> dict[str, Any]:
