@@ -20,6 +20,9 @@ from scripts.research.queue_weights import keep_weights, load_weights, read_poin
 
 State = dict[str, Tensor]
 
+START = "start"
+"""Stands in ``mean_of`` for the network that an entry begins with."""
+
 
 @dataclass(frozen=True)
 class FineTunings:
@@ -62,10 +65,17 @@ def mean_state(states: Sequence[State]) -> State:
     }
 
 
+def averaged_trainings(entry: dict[str, Any]) -> list[str]:
+    """The trainings that ``entry`` is the mean of, besides what they began with."""
+    return [name for name in entry.get("mean_of", ()) if name != START]
+
+
 def average_trainings(entry: dict[str, Any], bank: SliceBank, out: Path) -> None:
-    """The mean of what the trainings named by ``entry`` have ended with, and of what they began with."""
-    found = FineTunings.load([out / name for name in entry["mean_of"]])
-    weights = mean_state([start_network(entry, out).state_dict(), *found.states])
+    """The mean of what ``entry`` names: what trainings have ended with, and as often as :data:`START` is named what they began with."""
+    names = averaged_trainings(entry)
+    found = FineTunings.load([out / name for name in names])
+    begun = [start_network(entry, out).state_dict()] * (len(entry["mean_of"]) - len(names))
+    weights = mean_state([*begun, *found.states])
     slices = found.recipe["steps"] * found.recipe["stacks"] * found.recipe["depth"]
     row = {"step": found.recipe["steps"], "slices": slices, "seconds": round(found.seconds, 1)}
     row |= {"slices_per_second": round(slices / found.seconds), **Judge(entry, bank.images.device).validate(weights, bank)}

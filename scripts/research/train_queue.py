@@ -30,7 +30,7 @@ from prato.training.slice_bank import SliceBank, load_packed
 from prato.training.stack_trainer import Recipe, StackTrainer
 from scripts.common.arguments import HelpFormatter, positive_float, positive_int, read_sides, refused_in_one_sentence
 from scripts.common.paths import check_writable
-from scripts.research.averaging import average_trainings
+from scripts.research.averaging import average_trainings, averaged_trainings
 from scripts.research.paper_rows import RowLoss
 from scripts.research.queue_networks import Judge, paper_row, start_network
 from scripts.research.queue_state import join_state, split_state
@@ -160,7 +160,7 @@ def has_ended(folder: Path, steps: int) -> bool:
 
 def has_teacher(entry: dict[str, Any], out: Path) -> bool:
     """Whether the weights are there that an entry needs: of the one it learns from, and of those it starts from or averages."""
-    needed = [*entry.get("start", ()), *entry.get("mean_of", ()), *([entry["teacher"]] if entry.get("teacher") else [])]
+    needed = [*entry.get("start", ()), *averaged_trainings(entry), *([entry["teacher"]] if entry.get("teacher") else [])]
     return all((out / name / "weights.pt").exists() for name in needed)
 
 
