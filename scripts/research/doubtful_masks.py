@@ -102,7 +102,7 @@ def summarise(found: list[Row]) -> Row:
 @refuses_in_one_sentence
 def main(
     studies: Annotated[Path, typer.Option(help="Studies folder with labels/final.")],
-    out: Annotated[Path, typer.Option(callback=checked_table, help="The CSV file to write; rows of other faults stay.")],
+    out: Annotated[Path, typer.Option(callback=checked_table, help="The CSV file to write; rows of other faults and versions stay.")],
     split: Annotated[Path | None, typer.Option(help="Split file: only its validation patients are measured.")] = None,
     fault: Annotated[list[str], typer.Option(help="What spoils the images.")] = list(FAULTS),  # noqa: B006
     patients: Annotated[int | None, typer.Option(min=1, help="Maximum number of patients.")] = None,
@@ -123,7 +123,7 @@ def main(
                 measured.append(row)
     about = {"model": DEFAULT_MODEL, "model_version": predictor.version}
     made = {"threads": threads, **origin()}
-    replace_rows(out, [{**about, "fault": name, **summarise(rows), **made} for name, rows in found.items()], ("fault",))
+    replace_rows(out, [{**about, "fault": name, **summarise(rows), **made} for name, rows in found.items()], ("model_version", "fault"))
 
 
 if __name__ == "__main__":

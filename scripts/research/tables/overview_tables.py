@@ -45,15 +45,28 @@ def scanner_table(rows: list[Row]) -> str:
 
 
 def doubt_table(rows: list[Row]) -> str:
-    """By what was done to images: Dice, and how many masks of which range of Dice there are, and how many of those are warned of."""
-    ranges = list(rows[0]["masks"])
+    """By what was done to images: Dice, and how many masks of which range of Dice there are, and how many of those are warned of.
+
+    The version measured last is shown; of those before it, the median Dice.
+    """
+    versions: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        versions.setdefault(row["model_version"], {})[row["fault"]] = row
+    *before, last = versions
+    shown = sorted(versions[last].values(), key=lambda row: -row["median_dice"])
+    ranges = list(shown[0]["masks"])
+
+    def medians(fault: str) -> list[str]:
+        found = [versions[version].get(fault) for version in (last, *before)]
+        return ["-" if row is None else f"{row['median_dice']:.3f}" for row in found]
 
     def cells(found: list[Row]) -> list[str]:
         counts = [[sum(row[what][name] for row in found) for what in ("warned", "masks")] for name in ranges]
         return [f"{warned} of {masks}" if masks else "-" for warned, masks in counts]
 
-    lines = [[row["fault"], f"{row['median_dice']:.3f}", *cells([row])] for row in sorted(rows, key=lambda row: -row["median_dice"])]
-    return grid(["fault", "median DSC", *(f"warned, DSC {name} %" for name in ranges)], [*lines, ["all", "", *cells(rows)]])
+    lines = [[row["fault"], *medians(row["fault"]), *cells([row])] for row in shown]
+    head = ["fault", "median DSC", *(f"of version {version}" for version in before), *(f"warned, DSC {name} %" for name in ranges)]
+    return grid(head, [*lines, ["all", "", *("" for _ in before), *cells(shown)]])
 
 
 def function_table(rows: list[Row]) -> str:

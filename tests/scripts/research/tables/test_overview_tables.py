@@ -3,6 +3,7 @@
 import pytest
 
 from prato.models.registry import DEFAULT_MODEL as MODEL
+from scripts.common.results import Row
 from scripts.research.tables.overview_tables import by_phase, corruption_table, doubt_table, function_table, place_table, way_table
 
 NAMES = ("RV cavity", "myocardium", "LV cavity")
@@ -68,13 +69,16 @@ def test_no_rows_are_no_error(table):
     assert table([]).count("\n") == 2
 
 
-def test_masks_that_are_warned_of_are_counted_by_how_good_they_are() -> None:
-    rows = [
-        {"fault": "inverted", "median_dice": 0.1, "masks": {"0 to 30": 3, "90 to 100": 0}, "warned": {"0 to 30": 2, "90 to 100": 0}},
-        {"fault": "clean", "median_dice": 0.95, "masks": {"0 to 30": 1, "90 to 100": 9}, "warned": {"0 to 30": 1, "90 to 100": 0}},
-    ]
+def doubt(version: str, fault: str, dice: float, masks: int, warned: int) -> Row:
+    counts = {"masks": {"0 to 30": masks, "90 to 100": 0}, "warned": {"0 to 30": warned, "90 to 100": 0}}
+    return {"model_version": version, "fault": fault, "median_dice": dice, **counts}
+
+
+def test_masks_that_are_warned_of_are_counted_by_how_good_they_are_and_versions_are_compared() -> None:
+    rows = [doubt("a", "clean", 0.96, 7, 7), doubt("b", "inverted", 0.1, 3, 2), doubt("b", "clean", 0.95, 1, 1)]
     table = doubt_table(rows)
-    assert cells(table, "clean") == ["clean", "0.950", "1 of 1", "0 of 9"]
-    assert cells(table, "inverted") == ["inverted", "0.100", "2 of 3", "-"]
-    assert cells(table, "all") == ["all", "", "3 of 4", "0 of 9"]
+    assert table.splitlines()[0].startswith("| fault | median DSC | of version a | warned, DSC 0 to 30 % |")
+    assert cells(table, "clean") == ["clean", "0.950", "0.960", "1 of 1", "-"]
+    assert cells(table, "inverted") == ["inverted", "0.100", "-", "2 of 3", "-"]
+    assert cells(table, "all") == ["all", "", "", "3 of 4", "-"]
     assert table.index("clean") < table.index("inverted")
