@@ -10,7 +10,7 @@ import slicer.util
 import vtk
 
 from PratoLabelLib.measures.nifti_frames import Frames
-from PratoLabelLib.scene.cine_nodes import CineNodes, find_cine, load_cine, remove_remains
+from PratoLabelLib.scene.cine_nodes import OTHER_PHASES, CineNodes, find_cine, load_cine
 from PratoLabelLib.scene.segmentation import MaskError, read_mask
 from PratoLabelLib.scene.study_nodes import EDITED_ATTRIBUTE, find_node, is_of_study
 from PratoLabelLib.scene.volumes import check_image, is_of_scene, load_volume, mark_as_stored, write_volume
@@ -163,7 +163,6 @@ class StudyLogic(ServerLogic):
         cine = find_cine(files.study, self.address)
         is_new = cine is None
         if cine is None:
-            remove_remains(files.study, self.address)
             cine = load_cine(frames, files.study, self.address, times_ms, self.labels, files.label_frames)
         if cine is None:
             self.failed.emit(_("The image of {study} cannot be read: ask whoever runs the server to look at it.").format(study=files.study))
@@ -171,7 +170,8 @@ class StudyLogic(ServerLogic):
         if is_new and listed is not None and listed.marked is not None:
             cine.show(listed.marked[0])
         if is_new:
-            self._show_cine(files.study, cine, files.version).note_image(files.checksum)
+            is_kept = cine.segmentations.GetAttribute(EDITED_ATTRIBUTE) is not None  # they know what they were made from
+            self._show_cine(files.study, cine, None if is_kept else files.version).note_image(files.checksum)
             if listed is not None and listed.phases != cine.count:  # its image was replaced since
                 self.refresh_studies()
         else:
@@ -190,8 +190,7 @@ class StudyLogic(ServerLogic):
         if cine.has_phases(count):
             self._show_cine(study, cine, None)
         else:
-            said = _("{study} has {count} phases, and not as many in this scene: remove its nodes here, and open it again.")
-            self.failed.emit(said.format(study=study, count=count))
+            self.failed.emit(OTHER_PHASES.format(study=study, count=count))
 
     def _show_cine(self, study: str, cine: CineNodes, version: int | None) -> OpenStudy:
         listed = self.find_study(study)
