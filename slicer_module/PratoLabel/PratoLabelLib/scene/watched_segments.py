@@ -21,7 +21,7 @@ class WatchedSegments:
     """Observes a segmentation, and tells what is written here from what is done in the Segment Editor.
 
     It lies under the transform of the image, whichever that is put under: its voxels are those of the image. The image itself stays on the
-    grid that the server has: where its transform is hardened, it is put under it again, which looks the same.
+    grid that the server has, and of the voxels: where its transform is hardened, it is put under it again, which looks the same.
 
     Attributes:
         segmentation_node, volume_node, labels: of the study.
@@ -38,6 +38,7 @@ class WatchedSegments:
     _image_tags: Sequence[int] = ()
     _grid: np.ndarray
     _shape: tuple[int, ...]
+    _image: vtk.vtkImageData  # as it was before what is happening now
     _is_hardened = False  # its transform is about to be taken away
     _on_kept: Callable[[], None]
 
@@ -68,6 +69,10 @@ class WatchedSegments:
             import_changes(self.segmentation_node, self.volume_node, self.labels, mask, was)
         self._on_segments_changed()
 
+    def settle(self) -> None:
+        """Called soon after whatever is done to the nodes: what is known of them from events alone can be looked at."""
+        self._image = self.volume_node.GetImageData()
+
     def _watch(self) -> None:
         self._grid, self._shape = ijk_to_ras(self.volume_node), self.volume_node.GetImageData().GetDimensions()
         event = slicer.vtkMRMLSegmentationNode.SegmentationChangedEvent
@@ -96,7 +101,7 @@ class WatchedSegments:
             self._observers = [segmentation.AddObserver(event, lambda *_: self._on_segments_changed()) for event in events]
             # of some undos the only event; and one of segments that are renamed, or rearranged as they are written to a file with the scene
             self._observers.append(segmentation.AddObserver(segmentation.SegmentModified, lambda *_: self._on_segments_changed(False)))
-        self._segmentation = segmentation
+        self._segmentation, self._image = segmentation, self.volume_node.GetImageData()
         for tag in self._image_tags:
             self.volume_node.RemoveObserver(tag)
         self._image_tags = []
@@ -109,6 +114,13 @@ class WatchedSegments:
             self._follow_transform()
 
     def _follow_transform(self) -> None:
+        left, image = self.segmentation_node.GetParentTransformNode(), self.volume_node
+        is_bent = left is not None and not left.IsTransformToWorldLinear()
+        if is_bent and image.GetParentTransformNode() is None and image.GetImageData() is not self._image:  # it was resampled
+            self._is_hardened = True
+            image.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(self._grid))
+            image.SetAndObserveImageData(self._image)
+            self._on_kept()
         if self._is_hardened:
             self._is_hardened = False
             follow_transform(self.volume_node, self.segmentation_node)
