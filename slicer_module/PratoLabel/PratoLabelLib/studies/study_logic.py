@@ -13,7 +13,7 @@ from PratoLabelLib.measures.nifti_frames import Frames
 from PratoLabelLib.scene.cine_nodes import OTHER_PHASES, CineNodes, find_cine, load_cine
 from PratoLabelLib.scene.segmentation import MaskError, read_mask
 from PratoLabelLib.scene.study_nodes import EDITED_ATTRIBUTE, find_node, is_of_study
-from PratoLabelLib.scene.volumes import check_image, is_of_scene, load_volume, mark_as_stored, write_volume
+from PratoLabelLib.scene.volumes import can_be_study, check_image, load_volume, mark_as_stored, write_volume
 from PratoLabelLib.server.client import Client
 from PratoLabelLib.server.server_logic import ServerLogic
 from PratoLabelLib.server.worker import Signal
@@ -124,7 +124,7 @@ class StudyLogic(ServerLogic):
         self._dispatcher.dispatch(lambda client: download_study(client, study_id, is_labelled, folder.path), self._on_downloaded, "study")
 
     def send_volume(self, volume_node: slicer.vtkMRMLScalarVolumeNode, study_id: str) -> None:
-        """Add the volume of the scene to the server's studies as ``study_id``, and open it there; of a sequence, a copy of what is sent.
+        """Add the volume of the scene to the server's studies as ``study_id``, and open it there, or else a copy of what is sent.
 
         Raises:
             UserError: it has no image that can be sent as it is.
@@ -137,7 +137,7 @@ class StudyLogic(ServerLogic):
             return
 
         def on_uploaded(study: str) -> None:
-            stays = is_of_scene(volume_node)
+            stays = can_be_study(volume_node)
             shown = volume_node if stays else load_volume(folder.path / "sent.nii.gz", study)
             if stays:
                 mark_as_stored(volume_node)
