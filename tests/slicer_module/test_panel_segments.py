@@ -168,7 +168,11 @@ def test_a_stack_that_slicers_dicom_module_has_bent_is_worked_on_as_any_other(dr
     assert np.array_equal(mask_of(driver), expected(mask, ("RV cavity", (6, 4, 1))))
     study.volume_node.SetAndObserveTransformNodeID(None)
     assert points() == len(driver.logic.strokes) == 1 and len(sent(driver)) == 2  # it is still on its voxel
-    study.volume_node.SetAndObserveTransformNodeID(transform.GetID())
+    for parent in (None, transform.GetID(), None, transform.GetID()):
+        study.volume_node.SetAndObserveTransformNodeID(parent)
+        before = len(driver.inferences)
+        driver.click("run")
+        assert [request[3]["roi"] for request in driver.inferences[before:]] == [[[4, 19, 5, 16, 0, 5]]]  # and so is the box
     driver.roi("drawn elsewhere")
     driver.click("run")
     assert (

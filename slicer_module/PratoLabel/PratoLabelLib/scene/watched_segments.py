@@ -11,6 +11,7 @@ import slicer.util
 import vtk
 
 from PratoLabelLib.scene.segmentation import check_writable, follow_transform, import_changes
+from PratoLabelLib.scene.study_nodes import is_of_study
 from PratoLabelLib.scene.volumes import ijk_to_ras, matrix_to_array
 
 #: So far (in mm) two grids of one image may be apart, by rounding in a file of it.
@@ -24,9 +25,11 @@ class WatchedSegments:
     grid that the server has, and of the voxels: where its transform is hardened, it is put under it again, which looks the same.
 
     Attributes:
-        segmentation_node, volume_node, labels: of the study.
+        study, server, segmentation_node, volume_node, labels: of the study.
     """
 
+    study: str
+    server: str
     segmentation_node: slicer.vtkMRMLSegmentationNode
     volume_node: slicer.vtkMRMLScalarVolumeNode
     labels: dict[str, int]
@@ -115,8 +118,7 @@ class WatchedSegments:
 
     def _follow_transform(self) -> None:
         left, image = self.segmentation_node.GetParentTransformNode(), self.volume_node
-        is_bent = left is not None and not left.IsTransformToWorldLinear()
-        if is_bent and image.GetParentTransformNode() is None and image.GetImageData() is not self._image:  # it was resampled
+        if _is_bent(left) and image.GetParentTransformNode() is None and image.GetImageData() is not self._image:  # it was resampled
             self._is_hardened = True
             image.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(self._grid))
             image.SetAndObserveImageData(self._image)
@@ -126,12 +128,14 @@ class WatchedSegments:
             follow_transform(self.volume_node, self.segmentation_node)
         else:
             follow_transform(self.segmentation_node, self.volume_node)
+        if _is_bent(left) or _is_bent(image.GetParentTransformNode()):  # else a box stays where it is seen
+            for roi in slicer.util.getNodesByClass("vtkMRMLMarkupsROINode"):
+                if roi.GetParentTransformNode() is left and is_of_study(roi, self.study, self.server):
+                    follow_transform(roi, image)
 
     def _keep_grid(self) -> None:
         grid, image, parent = ijk_to_ras(self.volume_node), self.volume_node.GetImageData(), self.volume_node.GetParentTransformNode()
-        is_resampled = (
-            image is None or image.GetDimensions() != self._shape or (parent is not None and not parent.IsTransformToWorldLinear())
-        )
+        is_resampled = image is None or image.GetDimensions() != self._shape or _is_bent(parent)
         if is_resampled or np.allclose(grid, self._grid, atol=_SAME_GRID):
             return
         if parent is not None:
@@ -156,3 +160,8 @@ class WatchedSegments:
             is_certain: False where their voxels may be the same.
         """
         raise NotImplementedError
+
+
+def _is_bent(parent: slicer.vtkMRMLTransformNode | None) -> bool:
+    """Whether what lies under the transform node ``parent`` is moved otherwise than by a matrix."""
+    return parent is not None and not parent.IsTransformToWorldLinear()
