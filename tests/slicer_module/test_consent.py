@@ -116,4 +116,25 @@ def test_what_a_file_does_not_hold_as_it_is_is_not_sent(driver: FakeServerDriver
     volume_in(driver, "yours").SetAndObserveImageData(slicer.vtkOrientedImageData())
     driver.click("send")
     assert driver.status == "There is no image in yours: open one first."
+    nowhere = volume_in(driver, "ours")
+    for spacing, origin in ((0.0, 0.0), (np.nan, 0.0), (8.0, np.nan), (8.0, np.inf)):
+        nowhere.SetSpacing(1.4, 1.4, spacing)
+        nowhere.SetOrigin(0.0, 0.0, origin)
+        driver.click("send")
+        assert driver.status == "The origin and the spacing of ours must be numbers, and no spacing 0: set them in the module Volumes."
     assert uploads(driver) == [] and driver.logic.current_study is None
+
+
+@pytest.mark.slow
+def test_an_image_whose_voxels_are_not_counted_from_0_is_opened_as_the_server_counts(
+    driver: FakeServerDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Dialog(monkeypatch).agree = True
+    driver.click("test")
+    volume = volume_in(driver)
+    volume.SetSpacing(2.0, 2.0, 8.0)
+    volume.GetImageData().SetExtent(3, 26, 2, 23, 1, 5)  # as a part of another image
+    driver.click("send")
+    shown = driver.logic.current_study.volume_node
+    assert shown is not volume and shown.GetImageData().GetExtent() == (0, 23, 0, 21, 0, 4)
+    assert shown.GetOrigin() == (6.0, 4.0, 8.0)  # where Slicer shows the first voxel

@@ -30,6 +30,16 @@ def test_the_proposal_becomes_the_box(driver: FakeServerDriver) -> None:
 
 
 @pytest.mark.slow
+def test_a_box_that_the_panel_adds_is_not_what_the_labeller_places_next(driver: FakeServerDriver) -> None:
+    driver.open_study()
+    line, selection = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsLineNode"), slicer.app.applicationLogic().GetSelectionNode()
+    slicer.modules.markups.logic().SetActiveList(line)
+    driver.click("fit")
+    assert driver.panel.parameters.roi is not None and selection.GetActivePlaceNodeID() == line.GetID()
+    assert selection.GetActivePlaceNodeClassName() == "vtkMRMLMarkupsLineNode"
+
+
+@pytest.mark.slow
 def test_placing_a_box_lets_the_views_draw_it(driver: FakeServerDriver) -> None:
     driver.open_study()
     driver.click("place")

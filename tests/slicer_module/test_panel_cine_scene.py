@@ -214,3 +214,41 @@ def test_a_cine_reopens_from_a_saved_scene_as_it_was(
     cine_driver.open("p1_ED")
     names = {node.GetName() for node in slicer.util.getNodesByClass("vtkMRMLNode")}
     assert not any(name and name.startswith(CINE) for name in names)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("phases", [4, 5])
+def test_a_scene_whose_cine_is_not_found_has_its_segments(
+    cine_driver: CineDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phases: int
+) -> None:
+    cine_driver.open()
+    cine_driver.click("allPhases")
+    cine_driver.show(2)
+    edited = cine_driver.edit()
+    masks, study = cine_driver.masks(), cine_driver.logic.current_study
+    study.base = "http://fake", 3
+    study.store_base()
+    scene, bundle = slicer.mrmlScene, tmp_path / "scene.mrb"
+    assert scene.WriteToMRB(str(bundle))
+    scene.Clear(0)
+    for draft in drafts(cine_driver):
+        draft.unlink()  # as on another computer
+    zipfile.ZipFile(bundle).extractall(tmp_path / "unpacked")
+    for name in (f"{CINE}.seq.nrrd", f"{CINE}.nrrd"):
+        [image] = (tmp_path / "unpacked").rglob(name)
+        image.unlink()
+    [unpacked] = (tmp_path / "unpacked").rglob("*.mrml")
+    scene.SetURL(str(unpacked))
+    assert not scene.Connect()  # and yet it has the nodes
+    monkeypatch.setattr(cines, "PHASES", phases)
+    cine_driver.select(cine_driver.server.names.index(CINE))
+    cine_driver.click("open")
+    if phases == 5:
+        assert cine_driver.status == f"{CINE} has 5 phases, and not as many in this scene: remove its nodes here, and open it again."
+        assert CINE in cine_driver.logic.edited_studies()
+        return
+    study = cine_driver.logic.current_study
+    assert study.edited == {2} and np.array_equal(study.mask_of(2), edited) and np.array_equal(cine_driver.masks(), masks)
+    assert study.base == ("http://fake", 3) and study.cine.describe(2) == "phase 2, 80 ms"
+    cine_driver.show(2)
+    assert np.unique(slicer.util.arrayFromVolume(study.volume_node)) == [12]

@@ -60,7 +60,7 @@ def test_a_segmentation_follows_its_image(driver: FakeServerDriver) -> None:
     assert study.segmentation_node.GetTransformNodeID() is None
 
 
-@pytest.mark.parametrize("how", ["hardened", "hardened twice", "centred", "centred under a transform"])
+@pytest.mark.parametrize("how", ["hardened", "hardened twice", "bent", "centred", "centred under a transform"])
 @pytest.mark.parametrize("is_cine", [False, True])
 def test_an_image_stays_on_its_grid(driver: FakeServerDriver, tmp_path: Path, is_cine: bool, how: str) -> None:
     if is_cine:
@@ -72,7 +72,14 @@ def test_an_image_stays_on_its_grid(driver: FakeServerDriver, tmp_path: Path, is
     driver.click("run")
     study, shown = driver.logic.current_study, driver.logic.current_study.volume_node
     before, grid = mask_of(driver), ijk_to_ras(shown)
-    name = None if how == "centred" else put_under_transform(shown)
+    slicer.util.arrayFromVolume(shown)[:] = np.arange(24)  # a voxel that is moved is another
+    voxels = slicer.util.arrayFromVolume(shown).copy()
+    if how == "bent":
+        name = acquisition_transform(shown).GetID()
+        shown.SetAndObserveTransformNodeID(name)
+    else:
+        name = None if how == "centred" else put_under_transform(shown)
+    driver.rest(0.05)
     corner = world_position(shown, (5, 4, 2))
     if "centred" in how:
         shown.SetOrigin(7, 8, 9)
@@ -84,6 +91,7 @@ def test_an_image_stays_on_its_grid(driver: FakeServerDriver, tmp_path: Path, is
         == f"The image of {study.study} stays on the server's grid: to move it, put it under a transform, and do not harden the transform."
     )
     assert np.allclose(ijk_to_ras(shown), grid) and np.allclose(world_position(shown, (5, 4, 2)), corner)
+    assert np.array_equal(slicer.util.arrayFromVolume(shown), voxels)
     assert shown.GetTransformNodeID() == study.segmentation_node.GetTransformNodeID() == name
     driver.click("run")
     assert "Waiting" not in driver.status and np.array_equal(mask_of(driver), before) and not study.has_unsent_edits
@@ -160,7 +168,11 @@ def test_a_stack_that_slicers_dicom_module_has_bent_is_worked_on_as_any_other(dr
     assert np.array_equal(mask_of(driver), expected(mask, ("RV cavity", (6, 4, 1))))
     study.volume_node.SetAndObserveTransformNodeID(None)
     assert points() == len(driver.logic.strokes) == 1 and len(sent(driver)) == 2  # it is still on its voxel
-    study.volume_node.SetAndObserveTransformNodeID(transform.GetID())
+    for parent in (None, transform.GetID(), None, transform.GetID()):
+        study.volume_node.SetAndObserveTransformNodeID(parent)
+        before = len(driver.inferences)
+        driver.click("run")
+        assert [request[3]["roi"] for request in driver.inferences[before:]] == [[[4, 19, 5, 16, 0, 5]]]  # and so is the box
     driver.roi("drawn elsewhere")
     driver.click("run")
     assert (

@@ -89,6 +89,9 @@ def test_a_segment_that_was_imported_under_the_name_of_a_structure_is_said(heart
     slicer.util.updateSegmentBinaryLabelmapFromArray((mask == 0).astype(np.uint8), node, imported, volume)
     said = "A second segment is called LV cavity, and would not be sent: remove the one that is wrong."
     assert find_problems(node, volume, LABELS) == [said]
+    rename(node, "LV cavity", "blood")
+    said = "The segment LV cavity would not be sent, because blood is the LV cavity: remove the one that is wrong."
+    assert find_problems(node, volume, LABELS) == [said]
     segmentation.RemoveSegment(own)
     assert find_segment(segmentation, "LV cavity") == imported and find_problems(node, volume, LABELS) == []
 

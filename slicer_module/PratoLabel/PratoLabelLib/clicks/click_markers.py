@@ -11,6 +11,7 @@ import slicer
 from PratoLabelLib.clicks.click_logic import ClickLogic
 from PratoLabelLib.measures.click_history import Stroke
 from PratoLabelLib.scene.geometry import GeometryError, to_ijk
+from PratoLabelLib.scene.placement import keeping_place_node
 from PratoLabelLib.scene.segmentation import follow_transform
 from PratoLabelLib.scene.segments import COLOURS
 from PratoLabelLib.scene.volumes import leave_out_of_files, remove_node
@@ -123,7 +124,7 @@ class ClickMarkers:
         return node
 
     def _add_node(self, kind: str, structure: str) -> slicer.vtkMRMLMarkupsNode:
-        with _keeping_place_node():
+        with keeping_place_node():
             node = slicer.mrmlScene.AddNewNodeByClass(kind, f"{structure} clicks")
         node.SetHideFromEditors(True)  # a prompt for now: neither a study's nor worth saving
         node.CreateDefaultDisplayNodes()
@@ -219,16 +220,6 @@ class ClickMarkers:
         with self._changing():
             yield
         self.show()
-
-
-@contextmanager
-def _keeping_place_node() -> Iterator[None]:
-    """While a node is added, which Slicer would put all following points into: it may show a click of earlier, or a line that is drawn."""
-    selection = slicer.app.applicationLogic().GetSelectionNode()
-    placed, kind = selection.GetActivePlaceNodeID(), selection.GetActivePlaceNodeClassName()
-    yield
-    selection.SetReferenceActivePlaceNodeID(placed)
-    selection.SetReferenceActivePlaceNodeClassName(kind)
 
 
 def _is_there(node: slicer.vtkMRMLMarkupsNode, point: str) -> bool:

@@ -20,13 +20,15 @@ from PratoLabelLib.measures.nifti_frames import Frames
 from PratoLabelLib.scene.cine_files import read_masks
 from PratoLabelLib.scene.segmentation import MaskError, export_mask, renewed_surfaces
 from PratoLabelLib.scene.segments import add_segments, find_segment
-from PratoLabelLib.scene.study_nodes import find_node, is_of_study, mark_node, mark_phase
+from PratoLabelLib.scene.study_nodes import EDITED_ATTRIBUTE, find_node, is_of_study, mark_node, mark_phase
 from PratoLabelLib.scene.volumes import copy_marks, has_reversed_slices, ijk_to_ras, is_loaded_here, load_volume, remove_node
 from PratoLabelLib.translation import translator
 
 _ = translator(__file__)
 
 PLAYBACK_FPS = 20.0
+#: Said where the scene has a cine of other phases than the server.
+OTHER_PHASES = _("{study} has {count} phases, and not as many in this scene: remove its nodes here, and open it again.")
 
 
 class CineNodes:
@@ -141,72 +143,92 @@ def find_cine(study: str, server: str) -> CineNodes | None:
     return cine
 
 
-def remove_remains(study: str, server: str) -> None:
-    """Take what is left of a cine of which the user has deleted a node out of the scene; its edits can be recovered from their draft."""
-    for kind in ("vtkMRMLSequenceBrowserNode", "vtkMRMLSequenceNode", "vtkMRMLScalarVolumeNode", "vtkMRMLSegmentationNode"):
-        for node in slicer.util.getNodesByClass(kind):
-            if is_of_study(node, study, server):
-                remove_node(node)
-
-
 def load_cine(
     frames: Frames, study: str, server: str, times_ms: Sequence[float] | None, labels: Mapping[str, int], mask: Frames | None
 ) -> CineNodes | None:
-    """A new cine in the scene; None where the image cannot be read, with nothing changed.
+    """A new cine in the scene, in place of what is left of one; None where the image cannot be read, with nothing changed.
+
+    Segmentations with edits that were not sent are taken over from what is left: their draft may be on another computer.
 
     Args:
         frames: of the image. mask: of its label; None for empty segmentations.
         times_ms: of each phase; None where they are not known.
 
     Raises:
-        MaskError: the label does not fit.
+        MaskError: the label does not fit, or the segmentations with edits; nothing has changed then.
     """
-    template = load_volume(frames.first, study)
+    template, count = load_volume(frames.first, study), len(frames.arrays)
     if template is None:
         return None
     try:
-        masks = None if mask is None else read_masks(mask, template, labels)
-        if masks is not None and len(masks) != len(frames.arrays):
+        left, edited = _find_remains(study, server)
+        if edited is not None and edited.GetNumberOfDataNodes() != count:
+            raise MaskError(OTHER_PHASES.format(study=study, count=count))
+        masks = None if mask is None or edited is not None else read_masks(mask, template, labels)
+        if masks is not None and len(masks) != count:
             raise MaskError(
                 _("The label of {study} has {labelled} phases and its image {phases}: open the study again.").format(
-                    study=study, labelled=len(masks), phases=len(frames.arrays)
+                    study=study, labelled=len(masks), phases=count
                 )
             )
-        return _make_cine(template, frames.arrays, study, server, times_ms, labels, masks)
+        for node in left:
+            remove_node(node)
+        segmentations = edited or _make_segmentations(template, study, server, times_ms, count, labels, masks)
+        return _make_cine(template, frames.arrays, segmentations, study, server)
     finally:
         remove_node(template)
 
 
-def _make_cine(
+def _find_remains(study: str, server: str) -> tuple[list[slicer.vtkMRMLNode], slicer.vtkMRMLSequenceNode | None]:
+    """What is left of a cine that has lost a node or a file; apart from it, its segmentations, where they have edits that were not sent."""
+    kinds = ("vtkMRMLSequenceBrowserNode", "vtkMRMLSequenceNode", "vtkMRMLScalarVolumeNode", "vtkMRMLSegmentationNode")
+    left = [node for kind in kinds for node in slicer.util.getNodesByClass(kind) if is_of_study(node, study, server)]
+    sequences = [node for node in left if node.IsA("vtkMRMLSequenceNode") and node.GetAttribute(EDITED_ATTRIBUTE) is not None]
+    edited = next((node for node in sequences if node.GetDataNodeClassName() == "vtkMRMLSegmentationNode"), None)
+    return [node for node in left if node is not edited], edited
+
+
+def _make_segmentations(
     template: slicer.vtkMRMLScalarVolumeNode,
-    arrays: np.ndarray,
     study: str,
     server: str,
     times_ms: Sequence[float] | None,
+    count: int,
     labels: Mapping[str, int],
     masks: np.ndarray | None,
-) -> CineNodes:
-    mark_phase(template, study, server)
+) -> slicer.vtkMRMLSequenceNode:
     segments = slicer.vtkMRMLSegmentationNode()
     add_segments(segments, labels)
-    images, segmentations = (slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", name) for name in (study, f"{study} heart"))
-    voxels, has_times = slicer.util.arrayFromVolume(template), times_ms is not None and len(times_ms) == len(arrays)
-    for phase, array in enumerate(arrays):
-        voxels[:] = array[::-1] if has_reversed_slices(template) else array
-        template.GetImageData().Modified()
-        value = f"{times_ms[phase]:g}" if times_ms is not None and has_times else str(phase)
-        images.SetDataNodeAtValue(template, value)
+    segmentations = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", f"{study} heart")
+    has_times = times_ms is not None and len(times_ms) == count
+    for phase in range(count):
         segmentation = slicer.vtkMRMLSegmentationNode()
         segmentation.GetSegmentation().DeepCopy(segments.GetSegmentation())  # a segment has one identifier in all phases
         segmentation.SetReferenceImageGeometryParameterFromVolumeNode(template)
         mark_phase(segmentation, study, server)
         if masks is not None and masks[phase].any():
             write_segments(segmentation, template, labels, masks[phase])
+        value = f"{times_ms[phase]:g}" if times_ms is not None and has_times else str(phase)
         segmentations.SetDataNodeAtValue(segmentation, value)
+    segmentations.SetIndexName("time" if has_times else "phase")
+    segmentations.SetIndexUnit("ms" if has_times else "")
+    return segmentations
+
+
+def _make_cine(
+    template: slicer.vtkMRMLScalarVolumeNode, arrays: np.ndarray, segmentations: slicer.vtkMRMLSequenceNode, study: str, server: str
+) -> CineNodes:
+    images = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", study)
+    images.SetIndexName(segmentations.GetIndexName())
+    images.SetIndexUnit(segmentations.GetIndexUnit())
+    mark_phase(template, study, server)
+    voxels = slicer.util.arrayFromVolume(template)
+    for phase, array in enumerate(arrays):
+        voxels[:] = array[::-1] if has_reversed_slices(template) else array
+        template.GetImageData().Modified()
+        images.SetDataNodeAtValue(template, segmentations.GetNthIndexValue(phase))
     browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", f"{study} browser")
     for sequence in (images, segmentations):
-        sequence.SetIndexName("time" if has_times else "phase")
-        sequence.SetIndexUnit("ms" if has_times else "")
         sequence.SetIndexTypeFromString("numeric")
         browser.AddSynchronizedSequenceNode(sequence)
         browser.SetOverwriteProxyName(sequence, False)

@@ -6,7 +6,8 @@ gives the box the shorter side as its depth. And it forgets both clicks as soon 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,16 @@ def style_box(roi_node: slicer.vtkMRMLMarkupsROINode) -> None:
     display.SetPropertiesLabelVisibility(False)
     display.SetHandlesInteractive(True)
     display.SetRotationHandleVisibility(False)
+
+
+@contextmanager
+def keeping_place_node() -> Iterator[None]:
+    """While the panel adds a node, which Slicer would put all following points into: it may show what was there before, or a proposal."""
+    selection = slicer.app.applicationLogic().GetSelectionNode()
+    placed, kind = selection.GetActivePlaceNodeID(), selection.GetActivePlaceNodeClassName()
+    yield
+    selection.SetReferenceActivePlaceNodeID(placed)
+    selection.SetReferenceActivePlaceNodeClassName(kind)
 
 
 class Placement:

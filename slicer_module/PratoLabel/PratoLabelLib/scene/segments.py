@@ -77,12 +77,22 @@ def find_problems(
     masks = {i: merge_segments(segmentation_node, [i], volume_node) > 0 for i in segmentation.GetSegmentIDs()}
     for segment_id, mask in masks.items():
         if segment_id not in used and mask.any():
-            name = _name(segmentation, segment_id)
-            is_second = name in [_name(segmentation, known) for known in used]  # as it was imported beside the panel's own
-            second = _("A second segment is called {name}, and would not be sent: remove the one that is wrong.")
-            other = _("The segment {name} is not a structure of the model, and would not be sent.")
-            problems.append((second if is_second else other).format(name=name))
+            problems.append(_describe_unsent(segmentation, segment_id, used))
     return problems + _find_overlaps(segmentation, masks, used, labels)
+
+
+def _describe_unsent(segmentation: slicer.vtkSegmentation, segment_id: str, used: Mapping[str, str]) -> str:
+    """Why a segment is not sent: it may have been imported under the name of a structure that has one already."""
+    name = _name(segmentation, segment_id)
+    names = {_name(segmentation, known) for known in used}
+    instead = next((_name(segmentation, known) for known, structure in used.items() if structure == name), None)
+    if name in names:
+        said = _("A second segment is called {name}, and would not be sent: remove the one that is wrong.")
+    elif instead is not None:
+        said = _("The segment {name} would not be sent, because {instead} is the {name}: remove the one that is wrong.")
+    else:
+        said = _("The segment {name} is not a structure of the model, and would not be sent.")
+    return said.format(name=name, instead=instead)
 
 
 def _find_overlaps(

@@ -42,14 +42,21 @@ def check_image(node: slicer.vtkMRMLVolumeNode) -> None:
     """Do nothing where the volume node has an image that a NIfTI file holds as it is.
 
     Raises:
-        UserError: there is none, or its axes are sheared, as after a transform was hardened: Slicer would straighten them in the file.
+        UserError: there is none; it has no place or no size; or its axes are sheared, as after a transform was hardened: Slicer would
+            straighten them in the file.
     """
     image = node.GetImageData()
     if image is None or image.GetPointData().GetScalars() is None:
         raise UserError(_("There is no image in {name}: open one first.").format(name=node.GetName()))
-    axes = ijk_to_ras(node)[:3, :3]
-    lengths = np.linalg.norm(axes, axis=0)
-    cosines = axes.T @ axes / np.where(lengths > 0, np.outer(lengths, lengths), np.nan)
+    matrix = ijk_to_ras(node)
+    axes, lengths = matrix[:3, :3], np.linalg.norm(matrix[:3, :3], axis=0)
+    if not (np.isfinite(matrix).all() and lengths.all()):
+        raise UserError(
+            _("The origin and the spacing of {name} must be numbers, and no spacing 0: set them in the module Volumes.").format(
+                name=node.GetName()
+            )
+        )
+    cosines = axes.T @ axes / np.outer(lengths, lengths)
     if not np.allclose(cosines, np.eye(3), rtol=0, atol=_MAX_COSINE):
         raise UserError(
             _("The axes of {name} are not at right angles to each other: resample it first, for example in the module Crop Volume.").format(
@@ -88,9 +95,11 @@ def is_loaded_here(node: slicer.vtkMRMLVolumeNode) -> bool:
     return node.GetAttribute(_LOADED_ATTRIBUTE) is not None
 
 
-def is_of_scene(node: slicer.vtkMRMLVolumeNode) -> bool:
-    """Whether the node is in the scene, and no other images are put into it, as into one that shows an item of a sequence."""
-    return node.GetScene() is not None and not find_browsers(node)
+def can_be_study(node: slicer.vtkMRMLVolumeNode) -> bool:
+    """Whether the node can be worked on where it is: in the scene, its voxels are counted from 0, as in a file, and no other images are
+    put into it, as into one that shows an item of a sequence."""
+    image = node.GetImageData()
+    return node.GetScene() is not None and image is not None and not any(image.GetExtent()[::2]) and not find_browsers(node)
 
 
 def find_browsers(node: slicer.vtkMRMLNode) -> list[slicer.vtkMRMLSequenceBrowserNode]:

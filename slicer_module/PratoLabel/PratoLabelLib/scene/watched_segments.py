@@ -11,6 +11,7 @@ import slicer.util
 import vtk
 
 from PratoLabelLib.scene.segmentation import check_writable, follow_transform, import_changes
+from PratoLabelLib.scene.study_nodes import is_of_study
 from PratoLabelLib.scene.volumes import ijk_to_ras, matrix_to_array
 
 #: So far (in mm) two grids of one image may be apart, by rounding in a file of it.
@@ -21,12 +22,14 @@ class WatchedSegments:
     """Observes a segmentation, and tells what is written here from what is done in the Segment Editor.
 
     It lies under the transform of the image, whichever that is put under: its voxels are those of the image. The image itself stays on the
-    grid that the server has: where its transform is hardened, it is put under it again, which looks the same.
+    grid that the server has, and of the voxels: where its transform is hardened, it is put under it again, which looks the same.
 
     Attributes:
-        segmentation_node, volume_node, labels: of the study.
+        study, server, segmentation_node, volume_node, labels: of the study.
     """
 
+    study: str
+    server: str
     segmentation_node: slicer.vtkMRMLSegmentationNode
     volume_node: slicer.vtkMRMLScalarVolumeNode
     labels: dict[str, int]
@@ -38,6 +41,7 @@ class WatchedSegments:
     _image_tags: Sequence[int] = ()
     _grid: np.ndarray
     _shape: tuple[int, ...]
+    _image: vtk.vtkImageData  # as it was before what is happening now
     _is_hardened = False  # its transform is about to be taken away
     _on_kept: Callable[[], None]
 
@@ -68,6 +72,10 @@ class WatchedSegments:
             import_changes(self.segmentation_node, self.volume_node, self.labels, mask, was)
         self._on_segments_changed()
 
+    def settle(self) -> None:
+        """Called soon after whatever is done to the nodes: what is known of them from events alone can be looked at."""
+        self._image = self.volume_node.GetImageData()
+
     def _watch(self) -> None:
         self._grid, self._shape = ijk_to_ras(self.volume_node), self.volume_node.GetImageData().GetDimensions()
         event = slicer.vtkMRMLSegmentationNode.SegmentationChangedEvent
@@ -96,7 +104,7 @@ class WatchedSegments:
             self._observers = [segmentation.AddObserver(event, lambda *_: self._on_segments_changed()) for event in events]
             # of some undos the only event; and one of segments that are renamed, or rearranged as they are written to a file with the scene
             self._observers.append(segmentation.AddObserver(segmentation.SegmentModified, lambda *_: self._on_segments_changed(False)))
-        self._segmentation = segmentation
+        self._segmentation, self._image = segmentation, self.volume_node.GetImageData()
         for tag in self._image_tags:
             self.volume_node.RemoveObserver(tag)
         self._image_tags = []
@@ -109,17 +117,25 @@ class WatchedSegments:
             self._follow_transform()
 
     def _follow_transform(self) -> None:
+        left, image = self.segmentation_node.GetParentTransformNode(), self.volume_node
+        if _is_bent(left) and image.GetParentTransformNode() is None and image.GetImageData() is not self._image:  # it was resampled
+            self._is_hardened = True
+            image.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(self._grid))
+            image.SetAndObserveImageData(self._image)
+            self._on_kept()
         if self._is_hardened:
             self._is_hardened = False
             follow_transform(self.volume_node, self.segmentation_node)
         else:
             follow_transform(self.segmentation_node, self.volume_node)
+        if _is_bent(left) or _is_bent(image.GetParentTransformNode()):  # else a box stays where it is seen
+            for roi in slicer.util.getNodesByClass("vtkMRMLMarkupsROINode"):
+                if roi.GetParentTransformNode() is left and is_of_study(roi, self.study, self.server):
+                    follow_transform(roi, image)
 
     def _keep_grid(self) -> None:
         grid, image, parent = ijk_to_ras(self.volume_node), self.volume_node.GetImageData(), self.volume_node.GetParentTransformNode()
-        is_resampled = (
-            image is None or image.GetDimensions() != self._shape or (parent is not None and not parent.IsTransformToWorldLinear())
-        )
+        is_resampled = image is None or image.GetDimensions() != self._shape or _is_bent(parent)
         if is_resampled or np.allclose(grid, self._grid, atol=_SAME_GRID):
             return
         if parent is not None:
@@ -144,3 +160,8 @@ class WatchedSegments:
             is_certain: False where their voxels may be the same.
         """
         raise NotImplementedError
+
+
+def _is_bent(parent: slicer.vtkMRMLTransformNode | None) -> bool:
+    """Whether what lies under the transform node ``parent`` is moved otherwise than by a matrix."""
+    return parent is not None and not parent.IsTransformToWorldLinear()

@@ -11,7 +11,7 @@ import slicer
 import slicer.util
 
 from PratoLabelLib.scene.geometry import GeometryError, roi_to_ijk_box
-from PratoLabelLib.scene.placement import Placement, set_slices, style_box
+from PratoLabelLib.scene.placement import Placement, keeping_place_node, set_slices, style_box
 from PratoLabelLib.scene.slice_views import slice_axis
 from PratoLabelLib.scene.study_nodes import STUDY_ATTRIBUTE, find_node, is_of_study, mark_node
 from PratoLabelLib.sections import PanelServices, Section
@@ -246,9 +246,9 @@ class BoxSection(Section, slicer.util.VTKObservationMixin):
         """The selected box of the open study; a new one where there is none."""
         parameters, study = self._parameters, self._logic.current_study
         if parameters.roi is None and study is not None:
-            roi = slicer.mrmlScene.AddNewNodeByClass(
-                "vtkMRMLMarkupsROINode", slicer.mrmlScene.GenerateUniqueName(_("{study} box").format(study=study.study))
-            )
+            name = slicer.mrmlScene.GenerateUniqueName(_("{study} box").format(study=study.study))
+            with keeping_place_node():
+                roi = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", name)
             mark_node(roi, study.study, study.server)
             style_box(roi)
             parameters.roi = roi

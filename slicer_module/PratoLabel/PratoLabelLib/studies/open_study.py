@@ -250,6 +250,7 @@ class OpenStudy(WatchedSegments, StudyRecord):
 
     def settle(self) -> None:
         """Let the scene know whether segments that may have changed have; called soon afterwards, when they can be looked at."""
+        super().settle()
         if self._is_in_doubt:
             self._is_in_doubt = False
             self._record_edits()

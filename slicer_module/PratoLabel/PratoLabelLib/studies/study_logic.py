@@ -10,10 +10,10 @@ import slicer.util
 import vtk
 
 from PratoLabelLib.measures.nifti_frames import Frames
-from PratoLabelLib.scene.cine_nodes import CineNodes, find_cine, load_cine, remove_remains
+from PratoLabelLib.scene.cine_nodes import OTHER_PHASES, CineNodes, find_cine, load_cine
 from PratoLabelLib.scene.segmentation import MaskError, read_mask
 from PratoLabelLib.scene.study_nodes import EDITED_ATTRIBUTE, find_node, is_of_study
-from PratoLabelLib.scene.volumes import check_image, is_of_scene, load_volume, mark_as_stored, write_volume
+from PratoLabelLib.scene.volumes import can_be_study, check_image, load_volume, mark_as_stored, write_volume
 from PratoLabelLib.server.client import Client
 from PratoLabelLib.server.server_logic import ServerLogic
 from PratoLabelLib.server.worker import Signal
@@ -124,7 +124,7 @@ class StudyLogic(ServerLogic):
         self._dispatcher.dispatch(lambda client: download_study(client, study_id, is_labelled, folder.path), self._on_downloaded, "study")
 
     def send_volume(self, volume_node: slicer.vtkMRMLScalarVolumeNode, study_id: str) -> None:
-        """Add the volume of the scene to the server's studies as ``study_id``, and open it there; of a sequence, a copy of what is sent.
+        """Add the volume of the scene to the server's studies as ``study_id``, and open it there, or else a copy of what is sent.
 
         Raises:
             UserError: it has no image that can be sent as it is.
@@ -137,7 +137,7 @@ class StudyLogic(ServerLogic):
             return
 
         def on_uploaded(study: str) -> None:
-            stays = is_of_scene(volume_node)
+            stays = can_be_study(volume_node)
             shown = volume_node if stays else load_volume(folder.path / "sent.nii.gz", study)
             if stays:
                 mark_as_stored(volume_node)
@@ -163,7 +163,6 @@ class StudyLogic(ServerLogic):
         cine = find_cine(files.study, self.address)
         is_new = cine is None
         if cine is None:
-            remove_remains(files.study, self.address)
             cine = load_cine(frames, files.study, self.address, times_ms, self.labels, files.label_frames)
         if cine is None:
             self.failed.emit(_("The image of {study} cannot be read: ask whoever runs the server to look at it.").format(study=files.study))
@@ -171,7 +170,8 @@ class StudyLogic(ServerLogic):
         if is_new and listed is not None and listed.marked is not None:
             cine.show(listed.marked[0])
         if is_new:
-            self._show_cine(files.study, cine, files.version).note_image(files.checksum)
+            is_kept = cine.segmentations.GetAttribute(EDITED_ATTRIBUTE) is not None  # they know what they were made from
+            self._show_cine(files.study, cine, None if is_kept else files.version).note_image(files.checksum)
             if listed is not None and listed.phases != cine.count:  # its image was replaced since
                 self.refresh_studies()
         else:
@@ -190,8 +190,7 @@ class StudyLogic(ServerLogic):
         if cine.has_phases(count):
             self._show_cine(study, cine, None)
         else:
-            said = _("{study} has {count} phases, and not as many in this scene: remove its nodes here, and open it again.")
-            self.failed.emit(said.format(study=study, count=count))
+            self.failed.emit(OTHER_PHASES.format(study=study, count=count))
 
     def _show_cine(self, study: str, cine: CineNodes, version: int | None) -> OpenStudy:
         listed = self.find_study(study)
