@@ -99,7 +99,8 @@ class LiveServer:
 
     def answers(self) -> bool:
         """Whether it has started; one that has ended instead is an error."""
-        assert self.process.poll() is None, f"the server did not start:\n{self.log.read_text()[-4000:]}"
+        code = self.process.poll()
+        assert code is None, f"the server ended with exit code {code}:\n{self.log.read_text()[-4000:]}"
         with suppress(requests.ConnectionError):
             return requests.get(f"{self.url}/info/", headers=self.headers, timeout=200).ok
         return False

@@ -78,8 +78,20 @@ def test_a_3d_network_and_a_plain_one_are_counted_too() -> None:
         lambda x: F.linear(input=x, weight=x[0]),
         lambda x: F.scaled_dot_product_attention(query=x[:, None], key=x[:, None], value=x[:, None]),
         lambda x: F.scaled_dot_product_attention(x, x, x),
+        lambda x: nn.ConvTranspose2d(2, 6, 2, stride=2, groups=2)(x[None]),
+        lambda x: F.conv_transpose1d(x, x[0, :, :8].reshape(9, 1, 8), groups=9),
     ],
-    ids=["multi-head attention", "encoder layer", "einsum", "addmm", "by name", "attention by name", "attention without heads"],
+    ids=[
+        "multi-head attention",
+        "encoder layer",
+        "einsum",
+        "addmm",
+        "by name",
+        "attention by name",
+        "attention without heads",
+        "transposed, in groups",
+        "transposed, along a line",
+    ],
 )
 def test_a_network_of_ones_own_may_multiply_in_other_ways(call: Callable[[Tensor], Tensor]) -> None:
     x = torch.randn(2, 9, 16)

@@ -60,9 +60,7 @@ async def run_every_training(request: Request, params: dict[str, Any] | None = N
     app, given = app_instance(), params or {}
     await run_in_threadpool(app.refresh_studies)
     shared = {name: value for name, value in given.items() if not isinstance(value, dict)}
-    models = (await run_in_threadpool(app.info))["trainers"]
-    if not models:
-        raise HTTPException(404, "There is no trainable model here: the server was started without trainers.")
+    models = await run_in_threadpool(_trainable_models, app)
     requests = {model: shared | (given[model] if isinstance(given.get(model), dict) else {}) for model in models}
     for model, own in requests.items():  # all or none
         await run_in_threadpool(app.training_order, model, own)
@@ -83,9 +81,16 @@ async def _result(job: Job, request: Request) -> Any:
     return job.result
 
 
+def _trainable_models(app: Any) -> Any:
+    models = app.info()["trainers"]
+    if not models:
+        raise HTTPException(404, "There is no trainable model here: the server was started without trainers.")
+    return models
+
+
 def _submit(model: Any, params: dict[str, Any], enqueue: bool) -> Job:
     app = app_instance()
-    checks.require_known("trainable model", model, app.info()["trainers"])
+    checks.require_known("trainable model", model, _trainable_models(app))
     order = app.training_order(model, params)
     try:
         warnings = app.datastore().label_warnings() if isinstance(app.datastore(), StudiesDatastore) else ()

@@ -81,7 +81,7 @@ def _attention(out: Tensor, query: Tensor, key: Tensor, *args: Any, **kwargs: An
 
 _FORMULAS: dict[Any, Callable[..., int]] = {
     **dict.fromkeys((F.conv1d, F.conv2d, F.conv3d, torch.mkldnn_convolution, CONVOLUTION_POINTWISE), _convolution),
-    **dict.fromkeys((F.conv_transpose2d, F.conv_transpose3d), _transposed),
+    **dict.fromkeys((F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d), _transposed),
     **dict.fromkeys((torch.matmul, torch.bmm, Tensor.matmul, Tensor.__matmul__, Tensor.bmm), _product),
     record_flops: _recorded,
     F.linear: _linear,
@@ -98,8 +98,9 @@ _MADE_OF_OTHERS = frozenset(
 
 
 def _blank_convolution(func: Any, image: Tensor, weight: Tensor, bias: Any = None, *args: Any, **kwargs: Any) -> Tensor:
-    transposed = func in (F.conv_transpose2d, F.conv_transpose3d)
-    if image.shape[1] != weight.shape[0 if transposed else 1]:
+    transposed = _FORMULAS[func] is _transposed
+    # a transposed one has its groups in the fourth place after the operands, and its weight does not show them
+    if [*args[3:4], kwargs.get("groups", 1)][0] != 1 if transposed else image.shape[1] != weight.shape[1]:
         blank: Tensor = func(image, weight, bias, *args, **kwargs)  # of groups: few operations
         return blank
     one = func(image[:, :1], weight[:1, :1], None, *args, **kwargs)  # of one channel: the shape is all that is asked
