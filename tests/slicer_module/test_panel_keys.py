@@ -119,6 +119,7 @@ def test_moving_the_box_in_another_way_keys_it_too(cine_driver: CineDriver) -> N
     driver.show(1)
     assert box_of(driver) == FIRST and "0, 1, 2" in driver.ui.keysLabel.text
     driver.show(3)
+    assert (driver.ui.firstSliceBox.value, driver.ui.lastSliceBox.value) == (SECOND[4] + 1, SECOND[5])
     driver.ui.lastSliceBox.value = 3
     driver.ui.lastSliceBox.editingFinished.emit()
     assert "0, 1, 2, 3" in driver.ui.keysLabel.text
@@ -126,7 +127,7 @@ def test_moving_the_box_in_another_way_keys_it_too(cine_driver: CineDriver) -> N
     driver.click("fit")  # the server's proposal, in this phase alone
     assert box_of(driver) == (1, 23, 2, 20, 0, 5)
     driver.click("allPhases")
-    assert driver.sent("infer")[-1][3]["roi"] == {"0": [[1, 23, 2, 20, 0, 5]], "1": [[*FIRST]], "2": [[*THIRD]], "3": [[*SECOND[:4], 1, 3]]}
+    assert driver.sent("infer")[-1][3]["roi"] == {"0": [[1, 23, 2, 20, 0, 5]], "1": [[*FIRST]], "2": [[*THIRD]], "3": [[*SECOND[:5], 3]]}
 
 
 def test_keys_are_removed_one_by_one_or_all(cine_driver: CineDriver) -> None:

@@ -102,6 +102,7 @@ class BoxSection(Section, slicer.util.VTKObservationMixin):
             yield
         finally:
             self._is_fitting = False
+            self._show_slices()  # or else who then changes the last slice sends the first one of where the box was before
 
     def _follow_study(self) -> None:
         """Select the box of the open study, and hide those of others: no box is ever used for a study that it was not drawn for."""
