@@ -185,7 +185,7 @@ def test_images_are_checked_at_the_door(store: StudiesDatastore, folder: Path) -
     for name, file, status, words in (
         ("../evil", image, 400, "name may hold only letters"),
         (".hidden", image, 400, "name may hold only letters"),
-        ("-v", image, 400, "but for its beginning, spaces and . + -"),
+        ("-v", image, 400, "except at its beginning, spaces and . + -"),
         ("x/y", image, 400, "name may hold only letters"),
         ("two\nlines", image, 400, "name may hold only letters"),
         ("x" * 151, image, 400, "at most 150 bytes"),

@@ -31,5 +31,5 @@ def require_tag(text: str) -> None:
 
 def _require(allowed: re.Pattern[str], text: str, what: str, further: str) -> None:
     if not allowed.fullmatch(text) or len(text.encode("utf-8", "replace")) > _MAX_BYTES:
-        rule = f"may hold only letters, digits, underscore and, but for its beginning, {further} (at most {_MAX_BYTES} bytes)"
+        rule = f"may hold only letters, digits, underscore and, except at its beginning, {further} (at most {_MAX_BYTES} bytes)"
         raise HTTPException(400, f"{what} {rule}, not {text!r:.60}.")
