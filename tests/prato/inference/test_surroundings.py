@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from statistics import mean
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 
 from prato.data.cine import read_cine, write_cine
 from prato.data.nifti import Volume, read_volume
+from prato.evaluation.metrics import structure_dice
 from prato.inference import stack_slices
 from prato.inference.cine_predictor import predict_cine
 from prato.inference.image_stack import ImageStack
@@ -27,9 +29,15 @@ PHASES = 3
 
 
 @pytest.fixture(scope="module")
-def beat(tmp_path_factory):
+def made():
     """A generated heart in a wide field of view."""
-    made, path = make_beat(0, 2, PHASES), tmp_path_factory.mktemp("beat") / "beat.nii.gz"
+    return make_beat(0, 2, PHASES)
+
+
+@pytest.fixture(scope="module")
+def beat(made, tmp_path_factory):
+    """Its images, as a cine."""
+    path = tmp_path_factory.mktemp("beat") / "beat.nii.gz"
     write_cine(path, made.images, made.affine, made.rr_ms / PHASES)
     return read_cine(path)
 
@@ -63,7 +71,7 @@ def encode(segmenter, volume):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("boxed", [False, True], ids=["no box", "a box"])
-def test_masks_of_a_cine_are_nearly_those_of_its_phases_and_cost_less(predictor, beat, looks, boxed, monkeypatch):
+def test_masks_of_a_cine_are_as_good_as_those_of_its_phases_and_cost_less(predictor, made, beat, looks, boxed, monkeypatch):
     predictor.set_image(beat.phase(0))
     prompts = [BoxPrompt(Box.around(predictor.predict().mask))] if boxed else []
     looks.clear()
@@ -73,7 +81,9 @@ def test_masks_of_a_cine_are_nearly_those_of_its_phases_and_cost_less(predictor,
     alone = predict_cine(predictor, beat, prompts=prompts)
     for t in range(PHASES):
         one, other = found.mask[..., t], alone.mask[..., t]
-        assert 2 * np.count_nonzero((one == other) & (one > 0)) > 0.985 * (np.count_nonzero(one) + np.count_nonzero(other))
+        assert 2 * np.count_nonzero((one == other) & (one > 0)) > 0.98 * (np.count_nonzero(one) + np.count_nonzero(other))
+        dice = [mean(structure_dice(mask, made.labels[..., t]).values()) for mask in (one, other)]
+        assert dice[0] > dice[1] - 0.003
     np.testing.assert_array_equal(found.mask[..., 0], alone.mask[..., 0])
     assert sum(each.gflops for each in found.predictions) < 0.97 * sum(each.gflops for each in alone.predictions)
 
