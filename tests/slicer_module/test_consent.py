@@ -101,7 +101,9 @@ def test_the_server_takes_it(name: str) -> None:
     from lib.datastore.client_names import require_image_name
     from PratoLabelLib.studies.study_files import study_name
 
-    require_image_name(study_name(name))
+    sent = study_name(name)
+    require_image_name(sent)
+    assert study_name(sent) == sent  # which is kept when it is sent again
 
 
 @pytest.mark.slow
