@@ -36,9 +36,11 @@ def keeping_place_node() -> Iterator[None]:
     """While the panel adds a node, which Slicer would put all following points into: it may show what was there before, or a proposal."""
     selection = slicer.app.applicationLogic().GetSelectionNode()
     placed, kind = selection.GetActivePlaceNodeID(), selection.GetActivePlaceNodeClassName()
-    yield
-    selection.SetReferenceActivePlaceNodeID(placed)
-    selection.SetReferenceActivePlaceNodeClassName(kind)
+    try:
+        yield
+    finally:
+        selection.SetReferenceActivePlaceNodeID(placed)
+        selection.SetReferenceActivePlaceNodeClassName(kind)
 
 
 class Placement:
