@@ -33,13 +33,8 @@ class ValidationCurve:
         tensorboard: bool,
         made_by: Row,
     ) -> None:
-        self.path, self.trainer, self.cases, self.steps_an_epoch, self.made_by = (
-            folder / "curve.csv",
-            trainer,
-            cases,
-            steps_an_epoch,
-            made_by,
-        )
+        self.path, self.trainer, self.cases = folder / "curve.csv", trainer, cases
+        self.steps_an_epoch, self.made_by = steps_an_epoch, made_by
         rows = read_rows(self.path) if self.path.exists() else []
         # what was measured after the state was stored is measured again
         self.rows: list[Row] = [row for row in rows if row["step"] <= trainer.step]
